@@ -1,0 +1,24 @@
+"""Reading picture files: upright RGB pixels, facts and thumbnails, in this process or in workers that may die."""
+
+from indexer.photos._decode import THUMBNAIL_SIDE, DecodedPhoto, decode, read_photo, squash
+from indexer.photos._formats import SUPPORTED, is_supported
+from indexer.photos._open import MAX_PIXELS, open_rgb
+from indexer.photos._pool import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUPPORTED",
+    "THUMBNAIL_SIDE",
+    "Broken",
+    "Decoded",
+    "DecodedPhoto",
+    "DecoderPool",
+    "Failed",
+    "Hashed",
+    "Vanished",
+    "decode",
+    "is_supported",
+    "open_rgb",
+    "read_photo",
+    "squash",
+]

@@ -1,0 +1,165 @@
+"""Decoder processes that crash, hang, or are told to go."""
+
+import hashlib
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from indexer.photos import Decoded, DecoderPool, Failed, Hashed, Vanished, read_photo
+from tests.indexer.photos.pictures import quadrants, save
+
+Events = queue.SimpleQueue[object]
+
+
+@pytest.fixture
+def events() -> Events:
+    return queue.SimpleQueue()
+
+
+@pytest.fixture
+def pool(events: Events) -> Iterator[DecoderPool]:
+    with DecoderPool(1, 32, events) as pool:
+        yield pool
+
+
+def children() -> list[psutil.Process]:
+    """The decoder processes of this one, among the servers and the browser that other tests keep running."""
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def next_hashed(events: Events) -> Hashed:
+    event = events.get(timeout=60)
+    assert isinstance(event, Hashed), event
+    return event
+
+
+def test_what_is_hashed_is_what_is_decoded(pool: DecoderPool, events: Events, tmp_path: Path) -> None:
+    path = save(quadrants(), tmp_path / "a.jpg")
+    expected = read_photo(path, 32)
+    digest, state = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), path.stat()
+    pool.submit(7, path)
+    hashed = next_hashed(events)
+    save(Image.new("RGB", (50, 50)), path)
+    hashed.answer(True)
+    decoded = events.get(timeout=60)
+    assert (hashed.key, hashed.digest) == (7, digest)
+    assert (hashed.size, hashed.mtime_ns) == (state.st_size, state.st_mtime_ns)
+    assert isinstance(decoded, Decoded)
+    assert decoded.key == 7
+    assert decoded.photo.facts == expected.facts
+    assert (decoded.photo.pixels == expected.pixels).all()
+    assert decoded.photo.thumbnail == expected.thumbnail
+
+
+def test_an_unwanted_picture_is_not_decoded(pool: DecoderPool, events: Events, tmp_path: Path) -> None:
+    for key in (1, 2):
+        pool.submit(key, save(quadrants(), tmp_path / f"{key}.png"))
+    next_hashed(events).answer(False)
+    second = next_hashed(events)
+    assert second.key == 2
+    second.answer(False)
+
+
+@pytest.mark.timeout(60)
+def test_what_is_not_there_or_not_a_photo(pool: DecoderPool, events: Events, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.jpg")
+    (tmp_path / "text.jpg").write_text("Not a picture.")
+    (tmp_path / "huge.jpg").touch()
+    os.truncate(tmp_path / "huge.jpg", 2 << 30)
+    for key, name in enumerate(["none.jpg", "fifo.jpg", "huge.jpg", "text.jpg"]):
+        pool.submit(key, tmp_path / name)
+    assert events.get(timeout=60) == Vanished(0)
+    assert events.get(timeout=60) == Failed(1, "not a regular file")
+    huge = events.get(timeout=60)
+    assert isinstance(huge, Failed)
+    assert "2,147,483,648 bytes" in huge.reason
+    next_hashed(events).answer(True)
+    assert events.get(timeout=60) == Failed(3, "not a picture in a format that PhotoSeek reads")
+
+
+@pytest.mark.parametrize(
+    ("death", "reason"),
+    [(signal.SIGSEGV, "the decoder crashed on it (SIGSEGV)"), (signal.SIGKILL, "the machine may be out of memory")],
+)
+def test_a_crash_costs_one_photo(
+    pool: DecoderPool, events: Events, tmp_path: Path, death: signal.Signals, reason: str
+) -> None:
+    for key in range(3):
+        pool.submit(key, save(quadrants(), tmp_path / f"{key}.png"))
+    hashed = next_hashed(events)
+    (process,) = children()
+    process.send_signal(death)
+    hashed.answer(True)
+    failed = events.get(timeout=60)
+    assert isinstance(failed, Failed)
+    assert failed.key == 0
+    assert reason in failed.reason
+    for key in (1, 2):
+        next_hashed(events).answer(True)
+        decoded = events.get(timeout=60)
+        assert isinstance(decoded, Decoded)
+        assert decoded.key == key
+
+
+def test_a_hang_costs_one_photo(events: Events, tmp_path: Path) -> None:
+    with DecoderPool(1, 32, events, time_limit=3.0) as pool:
+        pool.submit(0, save(quadrants(), tmp_path / "0.png"))
+        hashed = next_hashed(events)
+        (process,) = children()
+        process.suspend()
+        hashed.answer(True)
+        assert events.get(timeout=60) == Failed(0, "reading it took longer than 3 seconds and was stopped")
+        assert not process.is_running()
+        pool.submit(1, save(quadrants(), tmp_path / "1.png"))
+        next_hashed(events).answer(True)
+        assert isinstance(events.get(timeout=60), Decoded)
+
+
+@pytest.mark.timeout(60)
+def test_closing_ends_every_process_whatever_it_is_doing(events: Events, tmp_path: Path) -> None:
+    with DecoderPool(3, 32, events) as pool:
+        for key in range(6):
+            pool.submit(key, save(Image.new("L", (6000, 4000)), tmp_path / f"{key}.png"))
+        next_hashed(events).answer(True)
+        next_hashed(events)  # and let it wait
+        assert children()
+    assert not children()
+    assert not [thread for thread in threading.enumerate() if thread.name == "photoseek-decoder"]
+
+
+def test_a_file_that_grows_while_it_is_read_is_taken_at_one_moment(
+    pool: DecoderPool, events: Events, tmp_path: Path
+) -> None:
+    path, piece = tmp_path / "a.png", os.urandom(200_000)
+    stop = threading.Event()
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not stop.is_set() and file.tell() < 50_000_000:
+                file.write(piece)
+                stop.wait(0.002)
+
+    path.touch()
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        for key in range(10):
+            pool.submit(key, path)
+            event = events.get(timeout=60)
+            if isinstance(event, Hashed):
+                event.answer(False)
+                then = path.read_bytes()[: event.size]
+                assert event.digest == hashlib.blake2b(then, digest_size=16).hexdigest()
+            else:
+                assert isinstance(event, Failed)
+                assert "kept changing" in event.reason
+    finally:
+        stop.set()
+        writer.join()
