@@ -1,0 +1,83 @@
+"""The three verbs on the compact model's network."""
+
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from indexer.model._interface import ImageFeatures, ModelIdentity
+from indexer.model._text import tokenise
+from indexer.model.compact._encoder import GRID
+from indexer.model.compact._network import TOKEN_SIZE, TOKENS, CompactNetwork
+
+# The encoder halves its input five times.
+_IMAGE_SIZE = GRID * 32
+
+
+class CompactModel:
+    """The compact model on one device, in float32.
+
+    Nothing of it changes after loading, so several threads may call it.
+    """
+
+    def __init__(
+        self, network: CompactNetwork, tokenizer: Tokenizer, identity: ModelIdentity, match_weight: float, device: str
+    ) -> None:
+        """``tokenizer`` truncates, pads and adds [CLS] and [SEP] itself; ``network`` is on ``device``."""
+        self._network = network
+        self._tokenizer = tokenizer
+        self._identity = identity
+        self._match_weight = match_weight
+        self._device = device
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._identity
+
+    @property
+    def device(self) -> str:
+        return self._device
+
+    @property
+    def image_size(self) -> int:
+        return _IMAGE_SIZE
+
+    @property
+    def token_shape(self) -> tuple[int, int]:
+        return TOKENS, TOKEN_SIZE
+
+    @property
+    def batch_size(self) -> int:
+        return 256 if self._device.startswith("cuda") else 32
+
+    @property
+    def match_weight(self) -> float:
+        return self._match_weight
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, 224, 224) uint8 -> tokens (B, 50, 256) and embeddings (B, 32, 256), both float32.
+
+        Raises ValueError on pixels of another size or dtype.
+        """
+        if pixels.shape[1:] != (3, _IMAGE_SIZE, _IMAGE_SIZE) or pixels.dtype != torch.uint8:
+            raise ValueError(
+                f"This model takes uint8 pixels of shape (B, 3, {_IMAGE_SIZE}, {_IMAGE_SIZE}), "
+                f"not {pixels.dtype} of shape {tuple(pixels.shape)}."
+            )
+        normalised = (pixels.to(self._device).float() - 127) / 128
+        features = self._network.encoder(normalised)
+        belief = self._network.belief(self._network.encoder.classify(features))
+        tokens = self._network.tokens(features, belief)
+        return ImageFeatures(tokens, self._network.embed_images(tokens, belief))
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """B strings -> (B, 256) float32 of unit length."""
+        return self._network.embed_texts(*tokenise(self._tokenizer, texts, self._device))
+
+    @torch.inference_mode()
+    def match(self, tokens: Tensor, texts: Sequence[str]) -> Tensor:
+        """(B, 50, 256) tokens, B strings -> ITM logits (B, 2) float32."""
+        return self._network.match(tokens.to(self._device).float(), *tokenise(self._tokenizer, texts, self._device))

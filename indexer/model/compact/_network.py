@@ -1,0 +1,153 @@
+"""The compact model's network: BLIP-2's first stage in miniature, with the encoder's own class beliefs built in.
+
+A photo's 256-dimensional embeddings have two halves. One is learned by the Q-Former. The other carries the image
+encoder's belief: the average of ImageNet's class names, as sentence embeddings, weighted by how probable the encoder
+finds each class. The text embedding has the same halves: a projection of ``[CLS]``, and the mean-pooled
+sentence embedding. A text gives each half the same length; a query token has a gate that shifts its length towards
+naming or describing. An embedding stays one unit-length vector, and a similarity one dot product per query token.
+
+The ITM head learns what the ITC similarity lacks: its logits are added to ones that the similarity of the learned
+halves gives. From a few thousand photos alone it would not even learn what that similarity knows.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
+
+from indexer.model._interface import EMBEDDING_SIZE, QUERY_TOKENS
+from indexer.model.compact._encoder import CHANNELS, CLASSES, GRID, ImageEncoder
+
+HIDDEN_SIZE = 384
+"""Width of the Q-Former, and of MiniLM, from which its text half comes."""
+TOKEN_SIZE = 256
+"""Width of the tokens that cross-attention sees: small, because a library keeps them for every photo."""
+TOKENS = GRID * GRID + 1
+"""Tokens of one photo: its feature map, and its belief."""
+MAX_TEXT_TOKENS = 64
+VOCABULARY = 30522
+BELIEF_SIZE = 128
+"""Dimensions of an embedding that carry the belief; the others are learned."""
+# Flatter than the classifier's own softmax: photos show more than one thing, and ImageNet labels name only one.
+_BELIEF_TEMPERATURE = 2.0
+
+
+def qformer_config() -> Blip2QFormerConfig:
+    """The Q-Former's shape: MiniLM's six layers, with cross-attention in every second one."""
+    return Blip2QFormerConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN_SIZE,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        max_position_embeddings=MAX_TEXT_TOKENS,
+        encoder_hidden_size=TOKEN_SIZE,
+        cross_attention_frequency=2,
+        attention_probs_dropout_prob=0.0,
+        use_qformer_text_input=True,
+        pad_token_id=0,
+    )
+
+
+class CompactNetwork(nn.Module):
+    """Frozen image encoder, token projection, Q-Former and the heads for ITC and ITM."""
+
+    class_embeddings: Tensor
+    """(1000, 384): unit-length sentence embeddings of ImageNet's class names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = qformer_config()
+        self.encoder = ImageEncoder()
+        self.feature_norm = nn.LayerNorm(CHANNELS)
+        self.feature_projection = nn.Linear(CHANNELS, TOKEN_SIZE)
+        self.position_embeddings = nn.Parameter(torch.zeros(GRID * GRID, TOKEN_SIZE))
+        self.belief_token_projection = nn.Linear(HIDDEN_SIZE, TOKEN_SIZE)
+        self.token_norm = nn.LayerNorm(TOKEN_SIZE)
+        self.query_tokens = nn.Parameter(torch.zeros(1, QUERY_TOKENS, HIDDEN_SIZE))
+        self.text_embeddings = Blip2TextEmbeddings(config)  # type: ignore[no-untyped-call]
+        self.qformer = Blip2QFormerModel(config)
+        self.vision_projection = nn.Linear(HIDDEN_SIZE, EMBEDDING_SIZE - BELIEF_SIZE)
+        self.text_projection = nn.Linear(HIDDEN_SIZE, EMBEDDING_SIZE - BELIEF_SIZE)
+        self.belief_projection = nn.Linear(HIDDEN_SIZE, BELIEF_SIZE)
+        self.query_gate = nn.Parameter(torch.zeros(QUERY_TOKENS))
+        self.itm_head = nn.Linear(HIDDEN_SIZE, 2)
+        self.similarity_head = nn.Linear(1, 2)
+        self.register_buffer("class_embeddings", torch.zeros(CLASSES, HIDDEN_SIZE))
+
+    def belief(self, logits: Tensor) -> Tensor:
+        """(B, 1000) class logits -> (B, 384): the class names' embeddings, averaged by probability."""
+        probabilities = (logits.float() / _BELIEF_TEMPERATURE).softmax(dim=-1)
+        return probabilities @ self.class_embeddings
+
+    def tokens(self, features: Tensor, belief: Tensor) -> Tensor:
+        """(B, 49, 1280) features and (B, 384) beliefs -> (B, 50, 256): what cross-attention sees of a photo."""
+        spatial = self.feature_projection(self.feature_norm(features)) + self.position_embeddings
+        named = self.belief_token_projection(F.normalize(belief, dim=-1))
+        tokens: Tensor = self.token_norm(torch.cat([spatial, named[:, None]], dim=1))
+        return tokens
+
+    def embed_images(self, tokens: Tensor, belief: Tensor) -> Tensor:
+        """(B, N, 256) tokens and (B, 384) beliefs -> (B, 32, 256) unit-length embeddings."""
+        learned = self.learned_images(tokens)
+        named = F.normalize(self.belief_projection(belief).float(), dim=-1)[:, None].expand(-1, QUERY_TOKENS, -1)
+        share = torch.sigmoid(self.query_gate)[:, None]
+        return torch.cat([learned * torch.sqrt(1 - share), named * torch.sqrt(share)], dim=-1)
+
+    def learned_images(self, tokens: Tensor) -> Tensor:
+        """(B, N, 256) tokens -> (B, 32, 128): the learned halves of the embeddings, at unit length."""
+        queries = self.query_tokens.expand(len(tokens), -1, -1)
+        hidden = self.qformer(
+            query_embeds=queries, query_length=QUERY_TOKENS, encoder_hidden_states=tokens
+        ).last_hidden_state
+        return F.normalize(self.vision_projection(hidden).float(), dim=-1)
+
+    def learned_texts(self, hidden: Tensor) -> Tensor:
+        """(B, T, 384) hidden states of texts -> (B, 128): the learned halves of their embeddings, at unit length."""
+        return F.normalize(self.text_projection(hidden[:, 0]).float(), dim=-1)
+
+    def embed_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) token ids and their attention mask -> (B, 256) unit-length embeddings."""
+        return self.embed_text_hidden(self.text_hidden(ids, mask), mask)
+
+    def embed_text_hidden(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, 384) hidden states of texts and their mask -> (B, 256) unit-length embeddings."""
+        learned = self.learned_texts(hidden)
+        sentence = F.normalize(mean_pooled(hidden, mask).float(), dim=-1)
+        named = F.normalize(self.belief_projection(sentence).float(), dim=-1)
+        return torch.cat([learned, named], dim=-1) / math.sqrt(2)
+
+    def text_hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) token ids -> (B, T, 384): the text half of the Q-Former, alone."""
+        embedded = self.text_embeddings(input_ids=ids)
+        hidden: Tensor = self.qformer(query_embeds=embedded, query_length=0, attention_mask=mask).last_hidden_state
+        return hidden
+
+    def match(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, 256) tokens, (B, T) token ids and their mask -> (B, 2) ITM logits."""
+        texts = self.learned_texts(self.text_hidden(ids, mask))
+        similarity = (self.learned_images(tokens) * texts[:, None]).sum(dim=-1).amax(dim=1)
+        return self.match_given(similarity, tokens, ids, mask)
+
+    def match_given(self, similarity: Tensor, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """``match`` where the (B,) similarities of the learned halves are at hand."""
+        queries = self.query_tokens.expand(len(tokens), -1, -1)
+        embedded = self.text_embeddings(input_ids=ids, query_embeds=queries)
+        hidden = self.qformer(
+            query_embeds=embedded,
+            query_length=QUERY_TOKENS,
+            attention_mask=torch.cat([mask.new_ones(len(mask), QUERY_TOKENS), mask], dim=1),
+            encoder_hidden_states=tokens,
+        ).last_hidden_state
+        looked: Tensor = self.itm_head(hidden[:, :QUERY_TOKENS]).float().mean(dim=1)
+        known: Tensor = self.similarity_head(similarity[:, None]).float()
+        return looked + known
+
+
+def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, D) hidden states -> (B, D): their mean over the tokens that are not padding."""
+    weights = mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
