@@ -1,0 +1,102 @@
+"""What is read from the catalog, within one session: one consistent state of it."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
+from indexer.library._filters import PRESENT, conditions, within
+from indexer.library._folders import homes
+from indexer.library._records import Filters
+from indexer.library._sqlite import MAX_VARIABLES
+from indexer.library._tables import CatalogState, Content, Embedding, Folder, ModelRow, Photo
+
+EMBEDDING_BYTES = QUERY_TOKENS * EMBEDDING_SIZE * 2
+
+_T = TypeVar("_T")
+
+
+def chunks(values: Sequence[_T], size: int = MAX_VARIABLES) -> Iterator[Sequence[_T]]:
+    """The values in pieces that one statement can carry."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def state(session: Session) -> CatalogState:
+    """Which catalog this is and how often it has changed."""
+    return session.get_one(CatalogState, 1)
+
+
+def active_model(session: Session) -> ModelRow | None:
+    """The model that searches use."""
+    return session.scalars(select(ModelRow).where(ModelRow.active)).one_or_none()
+
+
+def identity(model: ModelRow) -> ModelIdentity:
+    """The row as the rest of PhotoSeek knows it."""
+    return ModelIdentity(model.name, model.revision, model.digest)
+
+
+def folder_paths(session: Session) -> dict[int, Path]:
+    """Indexed folders by id."""
+    return {folder.id: Path(folder.path) for folder in session.scalars(select(Folder).order_by(Folder.id))}
+
+
+def root_paths(session: Session) -> dict[int, Path]:
+    """The outermost indexed folders: those that photos are recorded under."""
+    paths = folder_paths(session)
+    return {home.folder_id: paths[home.folder_id] for home in homes(paths).values()}
+
+
+def searchable(session: Session, model_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids, ascending, of the present pictures with vectors of a model, and the checksums of those vectors."""
+    present = exists().where(Photo.content_id == Embedding.content_id, Content.id == Embedding.content_id, *PRESENT)
+    rows = session.execute(
+        select(Embedding.content_id, Embedding.checksum)
+        .where(Embedding.model_id == model_id, present)
+        .order_by(Embedding.content_id)
+    ).all()
+    pairs = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 2)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def matching(session: Session, filters: Filters) -> NDArray[np.int64]:
+    """Ids of the pictures that have a present photo which passes the filters."""
+    where = conditions(session, filters, root_paths(session))
+    pictures = select(Content.id).join(Photo, Photo.content_id == Content.id).where(*where).distinct()
+    if filters.near is None:
+        return np.array(session.scalars(pictures).all(), np.int64)
+    rows = session.execute(pictures.add_columns(Content.latitude, Content.longitude))
+    return np.array([row[0] for row in rows if within(filters.near, row[1], row[2])], np.int64)
+
+
+def embeddings(
+    session: Session, model_id: int, content_ids: Sequence[int]
+) -> Iterator[tuple[int, NDArray[np.float16] | None]]:
+    """(32, 256) of each of the pictures that has them, by ascending id; None in place of damaged ones."""
+    # 1,000 pictures are 16 MB.
+    for chunk in chunks(content_ids, 1000):
+        rows = session.execute(
+            select(Embedding.content_id, Embedding.checksum, Embedding.vectors)
+            .where(Embedding.model_id == model_id, Embedding.content_id.in_(chunk))
+            .order_by(Embedding.content_id)
+        )
+        yield from ((row[0], unpack_embeddings(row[2], row[1])) for row in rows)
+
+
+def pack_embeddings(vectors: NDArray[np.float16]) -> tuple[bytes, int]:
+    """The bytes that the catalog keeps of (32, 256), and their checksum."""
+    data = vectors.astype("<f2", copy=False).tobytes()
+    return data, zlib.crc32(data)
+
+
+def unpack_embeddings(data: bytes, checksum: int) -> NDArray[np.float16] | None:
+    """(32, 256); None if these are not the bytes that were stored."""
+    if len(data) != EMBEDDING_BYTES or zlib.crc32(data) != checksum:
+        return None
+    return np.frombuffer(data, "<f2").reshape(QUERY_TOKENS, EMBEDDING_SIZE).astype(np.float16, copy=False)

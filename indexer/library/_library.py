@@ -1,0 +1,251 @@
+"""A library: what is known of the photos of some folders, in one directory."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
+from indexer.errors import PhotoNotFound
+from indexer.library import _catalog as catalog
+from indexer.library import _overview as overview
+from indexer.library import _photos as photos
+from indexer.library._caches import Caches, pack_tokens, unpack_tokens
+from indexer.library._current_vectors import CurrentVectors
+from indexer.library._lock import writer_lock
+from indexer.library._migrations import FORMAT_VERSION
+from indexer.library._opening import catalog_path, create_catalog, open_catalog, require_catalog
+from indexer.library._records import (
+    Facets,
+    FailureRecord,
+    Filters,
+    LibraryStatus,
+    ModelRecord,
+    Neighbour,
+    PhotoRecord,
+    VerifyReport,
+)
+from indexer.library._tables import Content
+from indexer.library._vectors import INDEX_KIND
+from indexer.library._verify import verify
+from indexer.library._writer import Writer
+
+
+class Library:
+    """One library directory. Reading needs no lock; safe to use from several threads.
+
+    What it answers is always of the catalog as it is at that moment, whoever changes it meanwhile. Any method may raise
+    LibraryDamaged if the catalog proves unreadable, and LibraryError if the disk fails.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self._engine = open_catalog(self.directory)
+        self._caches = Caches(self.directory)
+        self._vectors_path = self.directory / "vectors.faiss"
+        self._vectors = CurrentVectors(self._vectors_path)
+        self._last_match: tuple[tuple[int, Filters], NDArray[np.int64]] | None = None
+
+    @classmethod
+    def open(cls, directory: Path) -> "Library":
+        """Open a library; one of an older format is migrated, after a backup of its catalog.
+
+        Raises LibraryNotFound, LibraryTooNew, or LibraryDamaged.
+        """
+        return cls(directory)
+
+    @classmethod
+    def create(cls, directory: Path) -> "Library":
+        """Open a library, made first if there is none. Raises as ``open``, and LibraryError if it cannot be made."""
+        create_catalog(directory.absolute())
+        return cls(directory)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Change the library.
+
+        Raises LibraryLocked at once if another process, or thread, does, and LibraryNotFound if it was deleted.
+        """
+        catalog_file = catalog_path(self.directory)
+        require_catalog(catalog_file)
+        with writer_lock(self.directory):
+            yield Writer(catalog_file, self._engine, self._caches, self._vectors)
+
+    def active_model(self) -> ModelIdentity | None:
+        """The model that searches use; None for a library that never had one."""
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            return None if model is None else catalog.identity(model)
+
+    def models(self) -> list[ModelRecord]:
+        """The models whose vectors it holds."""
+        with Session(self._engine) as session:
+            return overview.models(session)
+
+    def photo(self, photo_id: int) -> PhotoRecord:
+        """One photo. Raises PhotoNotFound, also if its file is recorded as missing or could not be indexed."""
+        with Session(self._engine) as session:
+            return photos.photo(session, photo_id)
+
+    def photos_of(self, content_ids: Sequence[int], filters: Filters = Filters()) -> dict[int, list[PhotoRecord]]:  # noqa: B008
+        """Present files of each of the pictures that pass the filters, by path; no entry for a picture without any."""
+        with Session(self._engine) as session:
+            return photos.photos_of(session, content_ids, filters)
+
+    def failures(self) -> list[FailureRecord]:
+        """Files that could not be indexed, by path."""
+        with Session(self._engine) as session:
+            return photos.failures(session)
+
+    def facets(self) -> Facets:
+        """What the present photos can be filtered by."""
+        with Session(self._engine) as session:
+            return overview.facets(session)
+
+    def status(self) -> LibraryStatus:
+        """What the library holds. Sizes are read from the disk, file by file."""
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            embedded = 0 if model is None else len(catalog.searchable(session, model.id)[0])
+            return LibraryStatus(
+                directory=self.directory,
+                format_version=FORMAT_VERSION,
+                **overview.counts(session),
+                folders=overview.folder_statuses(session),
+                model=None if model is None else catalog.identity(model),
+                vectors=embedded * QUERY_TOKENS,
+                index_kind=INDEX_KIND,
+                bytes=self._sizes(),
+            )
+
+    def nearest(self, query: NDArray[np.float32], k: int, filters: Filters = Filters()) -> list[Neighbour]:  # noqa: B008
+        """The k pictures most similar to the query, best first, of those with a present photo that passes the filters.
+
+        query: (256,) unit length. The similarity is the largest of the 32 dot products with the fp16 vectors of the
+        active model; the result is exact, and equal similarities are ordered by content id. Raises ValueError for a
+        query of another shape or that is not finite.
+        """
+        if query.shape != (EMBEDDING_SIZE,) or not np.isfinite(query).all():
+            raise ValueError("a query has 256 finite values")
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            if model is None or k <= 0:
+                return []
+            among = self._matching(session, filters)
+            with self._vectors.reading(session, model) as index:
+                return index.nearest(query.astype(np.float32, copy=False), k, among)
+
+    def considered(self, filters: Filters = Filters()) -> int:  # noqa: B008
+        """Distinct pictures that a search with these filters looks at."""
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            if model is None:
+                return 0
+            among = self._matching(session, filters)
+            with self._vectors.reading(session, model) as index:
+                return index.count(among)
+
+    def embeddings(self, content_ids: Sequence[int]) -> NDArray[np.float16]:
+        """(n, 32, 256) of the active model, from the catalog.
+
+        Raises PhotoNotFound if one of the pictures has none.
+        """
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            found = {} if model is None else dict(catalog.embeddings(session, model.id, list(set(content_ids))))
+        stacked = np.empty((len(content_ids), QUERY_TOKENS, EMBEDDING_SIZE), np.float16)
+        for place, content_id in enumerate(content_ids):
+            vectors = found.get(content_id)
+            if vectors is None:
+                raise PhotoNotFound(f"Picture {content_id} has no vectors of the active model. Index its folder again.")
+            stacked[place] = vectors
+        return stacked
+
+    def match_features(self, content_ids: Sequence[int]) -> dict[int, NDArray[np.float16]]:
+        """Tokens (N, D) of the active model, of those pictures for which they are cached."""
+        found = {}
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            if model is None:
+                return {}
+            digests = _digests(session, content_ids)
+            cache = self._caches.features(catalog.identity(model))
+        for content_id, digest in digests.items():
+            with contextlib.suppress(ValueError):
+                if (data := cache.get(digest)) is not None:
+                    found[content_id] = unpack_tokens(data)
+        return found
+
+    def add_match_features(self, content_id: int, tokens: NDArray[np.float16]) -> None:
+        """Cache tokens (N, D) of the active model. Needs no writer: a cache is not the truth."""
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            digest = _digests(session, [content_id]).get(content_id)
+            if model is not None and digest is not None:
+                self._caches.features(catalog.identity(model)).put(digest, pack_tokens(tokens))
+
+    def thumbnail(self, content_id: int) -> bytes | None:
+        """WebP, longest side 512 pixels; None if it is not cached."""
+        with Session(self._engine) as session:
+            digest = _digests(session, [content_id]).get(content_id)
+        return None if digest is None else self._caches.thumbnails.get(digest)
+
+    def add_thumbnail(self, content_id: int, webp: bytes) -> None:
+        """Cache a thumbnail. Needs no writer: a cache is not the truth."""
+        with Session(self._engine) as session:
+            digest = _digests(session, [content_id]).get(content_id)
+        if digest is not None:
+            self._caches.thumbnails.put(digest, webp)
+
+    def verify(self, repair: bool = False) -> VerifyReport:
+        """Check the catalog, the vectors against it, value by value, and the caches.
+
+        With ``repair``, what can be made again is: vectors.faiss from the catalog; damaged cache files and vectors are
+        dropped, and the next indexing run makes them again. Raises LibraryLocked if another process writes meanwhile.
+        """
+        with writer_lock(self.directory) if repair else contextlib.nullcontext():
+            return verify(self._engine, self._vectors_path, self._vectors, self._caches, repair)
+
+    def _matching(self, session: Session, filters: Filters) -> NDArray[np.int64] | None:
+        # Kept for the next search: one page after the other, or a search and how many photos it considered.
+        if filters == Filters():
+            return None
+        key = (catalog.state(session).revision, filters)
+        last = self._last_match
+        if last is None or last[0] != key:
+            last = self._last_match = (key, catalog.matching(session, filters))
+        return last[1]
+
+    def _sizes(self) -> dict[str, int]:
+        files = catalog_path(self.directory)
+        sizes = {
+            "catalog": sum(path.stat().st_size for path in self.directory.glob(f"{files.name}*")),
+            "vectors": self._vectors_path.stat().st_size if self._vectors_path.exists() else 0,
+        }
+        return sizes | {name: sum(cache.size() for cache in caches) for name, caches in self._caches.all().items()}
+
+
+def _digests(session: Session, content_ids: Sequence[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for chunk in catalog.chunks(content_ids):
+        rows = session.execute(select(Content.id, Content.digest).where(Content.id.in_(chunk)))
+        found |= {row[0]: row[1] for row in rows}
+    return found

@@ -1,0 +1,113 @@
+"""All that is particular to SQLite: connections, the format version, backups, integrity, and what its errors mean."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, ExceptionContext, QueuePool, create_engine, event, text
+
+from indexer.errors import LibraryDamaged, LibraryError, LibraryLocked
+
+MAX_VARIABLES = 30_000
+"""Values that one statement may carry; SQLite's own limit is 32,766."""
+PATIENCE_S = 30.0
+"""How long to wait for another program that holds the catalog."""
+APPLICATION_ID = 0x50536B31
+"""Marks the file as a PhotoSeek catalog: "PSk1"."""
+
+
+def connect(path: Path) -> Engine:
+    """Engine over an existing catalog file; it never makes one. Errors of SQLite come out as errors of PhotoSeek."""
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: _open(path),
+        poolclass=QueuePool,
+        pool_size=4,
+        # One connection a thread at most, and no thread should ever wait for another's.
+        max_overflow=-1,
+    )
+    event.listen(engine, "begin", _begin)
+    event.listen(engine, "handle_error", lambda context: _explain(context, path))
+    return engine
+
+
+def create(path: Path) -> None:
+    """Make an empty catalog file in WAL mode: the mode is kept in the file."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # isolation_level None: Python's sqlite3 would otherwise begin transactions at statements of its own choosing, and
+    # reads of one transaction would not see one state.
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    # FULL: a photo is indexed when its transaction commits, also if the power fails right after.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    return connection
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _explain(context: ExceptionContext, path: Path) -> None:
+    error = explained(context.original_exception, path)
+    if error is not None:
+        raise error from context.original_exception
+
+
+def explained(error: BaseException, path: Path) -> LibraryError | None:
+    """The error of PhotoSeek that says what an error of SQLite means for a person; None if it says nothing to them."""
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return LibraryDamaged(
+                f"The catalog {path} is damaged ({error}). It was left as it is. "
+                "Restore it from a backup, or move it away and index the folders again."
+            )
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return LibraryLocked(f"Another program has locked the catalog {path}. Close it and try again.")
+        case sqlite3.SQLITE_FULL:
+            return LibraryError(f"The disk that holds {path} is full. Free some space and try again; nothing is lost.")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return LibraryError(
+                f"The catalog {path} cannot be opened for writing ({error}). Check the folder's permissions."
+            )
+        case sqlite3.SQLITE_IOERR:
+            return LibraryError(f"The catalog {path} cannot be read or written ({error}). Check the disk.")
+    return None
+
+
+def is_catalog(connection: Connection) -> bool:
+    """Whether the file was made by PhotoSeek."""
+    return bool(connection.execute(text("PRAGMA application_id")).scalar() == APPLICATION_ID)
+
+
+def format_version(connection: Connection) -> int:
+    """The number of the last migration that the catalog has been through."""
+    return int(connection.execute(text("PRAGMA user_version")).scalar_one())
+
+
+def set_format_version(connection: Connection, version: int) -> None:
+    """Record the migration; part of the transaction."""
+    connection.execute(text(f"PRAGMA user_version = {version:d}"))
+
+
+def back_up(source: Path, target: Path) -> None:
+    """Copy a catalog, with what is still in its write-ahead log, to a file of its own."""
+    with contextlib.closing(_open(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+def damage(connection: Connection) -> Iterator[str]:
+    """Say what is wrong with the catalog as a database; nothing for a sound one."""
+    for (message,) in connection.execute(text("PRAGMA integrity_check")):
+        if message != "ok":
+            yield f"catalog: {message}"
+    for row in connection.execute(text("PRAGMA foreign_key_check")):
+        yield f"catalog: row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there"

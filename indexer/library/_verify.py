@@ -1,0 +1,141 @@
+"""Checks a library, and puts right what can be made again."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.orm import Session
+
+from indexer.library import _catalog as catalog
+from indexer.library import _sqlite as sqlite
+from indexer.library._caches import Caches, FileCache, unpack_tokens
+from indexer.library._current_vectors import CurrentVectors, difference
+from indexer.library._records import VerifyReport
+from indexer.library._tables import CatalogState, Content, Embedding, ModelRow
+from indexer.library._vectors import VectorIndex
+from indexer.library._vectors_file import Origin, VectorsUnusable, load_vectors
+
+_CHUNK = 1000
+
+
+@dataclasses.dataclass(slots=True)
+class _Findings:
+    repair: bool
+    found: list[str] = dataclasses.field(default_factory=list)
+    repaired: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, finding: str, remedy: Callable[[], object] | None = None) -> None:
+        self.found.append(finding)
+        if self.repair and remedy is not None:
+            remedy()
+            self.repaired.append(finding)
+
+
+def verify(engine: Engine, vectors_path: Path, vectors: CurrentVectors, caches: Caches, repair: bool) -> VerifyReport:
+    """Check everything; with ``repair``, which the writer's lock must be held for, put right what can be."""
+    findings = _Findings(repair)
+    with engine.connect() as connection:
+        for message in sqlite.damage(connection):
+            findings.add(message)
+    _check_embeddings(engine, findings)
+    _check_vectors(engine, vectors_path, vectors, findings)
+    _check_caches(engine, caches, findings)
+    return VerifyReport(tuple(findings.found), tuple(findings.repaired))
+
+
+def _check_embeddings(engine: Engine, findings: _Findings) -> None:
+    with Session(engine) as session:
+        for model in session.scalars(select(ModelRow)).all():
+            ids = session.scalars(
+                select(Embedding.content_id).where(Embedding.model_id == model.id).order_by(Embedding.content_id)
+            ).all()
+            bad = [content_id for content_id, values in catalog.embeddings(session, model.id, ids) if values is None]
+            for content_id in bad:
+                findings.add(
+                    f"catalog: the {model.name} vectors of picture {content_id} are damaged; "
+                    "--repair drops them, and the next photoseek index makes them again",
+                    partial(_drop_embedding, engine, model.id, content_id),
+                )
+
+
+def _drop_embedding(engine: Engine, model_id: int, content_id: int) -> None:
+    with Session(engine) as session, session.begin():
+        session.execute(delete(Embedding).where(Embedding.model_id == model_id, Embedding.content_id == content_id))
+        session.execute(update(CatalogState).values(revision=CatalogState.revision + 1))
+
+
+def _check_vectors(engine: Engine, path: Path, vectors: CurrentVectors, findings: _Findings) -> None:
+    with Session(engine) as session:
+        model = catalog.active_model(session)
+        if model is None:
+            return
+        problem = _vectors_problem(session, model, path)
+        if problem is not None:
+            findings.add(f"vectors.faiss: {problem}", lambda: _rebuild_vectors(engine, path, vectors))
+
+
+def _vectors_problem(session: Session, model: ModelRow, path: Path) -> str | None:
+    ids, checksums = catalog.searchable(session, model.id)
+    try:
+        index = load_vectors(path, Origin(catalog.state(session).library, catalog.identity(model)))
+    except VectorsUnusable as reason:
+        # Before the first run has ended there is none yet.
+        return None if len(ids) == 0 and str(reason) == "missing" else str(reason)
+    gone, new = difference(index, (ids, checksums))
+    if len(gone) or len(new):
+        return f"behind the catalog: {len(new)} pictures to add, {len(gone)} to remove"
+    wrong = _different(session, model.id, index)
+    return f"the vectors of {wrong} pictures are not those of the catalog" if wrong else None
+
+
+def _different(session: Session, model_id: int, index: VectorIndex) -> int:
+    wrong = 0
+    for chunk in catalog.chunks(np.sort(index.content_ids).tolist(), _CHUNK):
+        truth = [(content_id, values) for content_id, values in catalog.embeddings(session, model_id, chunk)]
+        held = index.embeddings(np.array([content_id for content_id, _ in truth], np.int64))
+        wrong += sum(
+            values is None or not np.array_equal(values.astype(np.float32), have)
+            for (_, values), have in zip(truth, held, strict=True)
+        )
+    return wrong
+
+
+def _rebuild_vectors(engine: Engine, path: Path, vectors: CurrentVectors) -> None:
+    # From the catalog alone: neither the file nor what is in memory is to be trusted.
+    path.unlink(missing_ok=True)
+    vectors.forget()
+    with Session(engine) as session:
+        model = catalog.active_model(session)
+        if model is not None:
+            vectors.save(session, model)
+
+
+def _check_caches(engine: Engine, caches: Caches, findings: _Findings) -> None:
+    with Session(engine) as session:
+        known = set(session.scalars(select(Content.digest)))
+    for name, each in caches.all().items():
+        for cache in each:
+            for path in cache.files():
+                problem = _cache_problem(cache, path, known, is_tokens=name == "match_features")
+                if problem is not None:
+                    findings.add(f"{name}: {path.name} {problem}", partial(path.unlink, missing_ok=True))
+
+
+def _cache_problem(cache: FileCache, path: Path, known: set[str], *, is_tokens: bool) -> str | None:
+    digest = cache.digest_of(path)
+    if digest is None:
+        return "is left over"
+    if digest not in known:
+        return "is of a picture that is not in the catalog"
+    data = cache.get(digest)
+    if data is None:
+        return "is damaged"
+    if is_tokens:
+        try:
+            unpack_tokens(data)
+        except ValueError:
+            return "is damaged"
+    return None

@@ -1,0 +1,246 @@
+"""Everything that changes the catalog."""
+
+import contextlib
+import datetime
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import ColumnElement, Engine, delete, exists, false, func, literal, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
+from indexer.library import _catalog as catalog
+from indexer.library._caches import Caches, pack_tokens
+from indexer.library._current_vectors import CurrentVectors
+from indexer.library._filters import starts_with
+from indexer.library._folders import canonical, homes, prefix
+from indexer.library._opening import require_catalog
+from indexer.library._recording import record_contents, record_files
+from indexer.library._records import IndexedFile, KnownContent, KnownFile, NewContent, Unembedded
+from indexer.library._tables import CatalogState, Content, Embedding, Folder, ModelRow, Photo
+
+
+class Writer:
+    """The one writer of a library. Made by ``Library.writer()``; to be used by one thread at a time.
+
+    Each method is one transaction: when it returns, what it did is on disk; killed before, nothing of it is.
+    """
+
+    def __init__(self, catalog_file: Path, engine: Engine, caches: Caches, vectors: CurrentVectors) -> None:
+        self._catalog_file = catalog_file
+        self._engine = engine
+        self._caches = caches
+        self._vectors = vectors
+        with Session(engine) as session:
+            active = catalog.active_model(session)
+        self._model = None if active is None else catalog.identity(active)
+        self._model_id = None if active is None else active.id
+        self._forget_contents_without_photos()
+
+    def use_model(self, identity: ModelIdentity) -> None:
+        """Vectors written from now on are of this model. The first model ever becomes the active one."""
+        with self._changing() as session:
+            model = self._model_row(session, identity)
+            if catalog.active_model(session) is None:
+                model.active = True
+            session.flush()
+            self._model, self._model_id = identity, model.id
+
+    def activate(self, identity: ModelIdentity) -> None:
+        """Searches use this model from now on."""
+        with self._changing() as session:
+            chosen = self._model_row(session, identity)
+            for model in session.scalars(select(ModelRow)):
+                model.active = model is chosen
+
+    def add_folder(self, path: Path) -> int:
+        """Id of an indexed folder, recorded if it was not. Links in the path are followed.
+
+        Folders may lie in one another: a photo is recorded once, and each folder around it knows it.
+        """
+        path = canonical(path)
+        with self._changing() as session:
+            known = catalog.folder_paths(session)
+            for folder_id, there in known.items():
+                if there == path:
+                    return folder_id
+            added = Folder(path=str(path))
+            session.add(added)
+            session.flush()
+            for folder_id in {home.folder_id for home in homes(known).values()}:
+                if known[folder_id].is_relative_to(path):
+                    moved = literal(prefix(path, known[folder_id]), Photo.relative_path.type).concat(
+                        Photo.relative_path
+                    )
+                    session.execute(
+                        update(Photo)
+                        .where(Photo.folder_id == folder_id)
+                        .values(folder_id=added.id, relative_path=moved)
+                        .execution_options(synchronize_session=False)
+                    )
+            return added.id
+
+    def folders(self) -> dict[int, Path]:
+        """Indexed folders by id."""
+        with Session(self._engine) as session:
+            return catalog.folder_paths(session)
+
+    def known_files(self, folder_id: int) -> dict[str, KnownFile]:
+        """Every file recorded in a folder or below it, by its path relative to that folder."""
+        with Session(self._engine) as session:
+            home = homes(catalog.folder_paths(session))[folder_id]
+            rows = session.execute(
+                select(
+                    Photo.relative_path,
+                    Photo.id,
+                    Photo.size,
+                    Photo.mtime_ns,
+                    Photo.content_id,
+                    Content.digest,
+                    Photo.missing_since.is_not(None),
+                    or_(Photo.failure.is_not(None), Content.failure.is_not(None)),
+                    self._embedded(Photo.content_id),
+                )
+                .outerjoin(Content, Content.id == Photo.content_id)
+                .where(Photo.folder_id == home.folder_id, starts_with(home.prefix))
+            )
+            return {row[0][len(home.prefix) :]: KnownFile(*row[1:6], *map(bool, row[6:])) for row in rows}
+
+    def find_contents(self, digests: Sequence[str]) -> dict[str, KnownContent]:
+        """Those of the pictures that the catalog knows, by digest."""
+        found = {}
+        with Session(self._engine) as session:
+            for chunk in catalog.chunks(list(digests)):
+                known = session.execute(
+                    select(Content.digest, Content.id, Content.failure, self._embedded(Content.id)).where(
+                        Content.digest.in_(chunk)
+                    )
+                ).all()
+                missing = _missing_photos(session, [row[1] for row in known])
+                for digest, content_id, failure, embedded in known:
+                    found[digest] = KnownContent(
+                        content_id, failure, bool(embedded), tuple(missing.get(content_id, ()))
+                    )
+        return found
+
+    def commit(self, files: Sequence[IndexedFile], contents: Sequence[NewContent]) -> None:
+        """Record files and pictures, all of them or, if killed on the way, none.
+
+        A file whose path or photo_id is known takes that row's place. Raises ValueError for a file of a picture that
+        neither the catalog nor ``contents`` has, and for embeddings of a wrong shape or not finite.
+        """
+        if not files and not contents:
+            return
+        self._check(contents)
+        self._fill_caches(contents)
+        with self._changing() as session:
+            record_contents(session, contents, self._model_id)
+            record_files(session, files)
+
+    def mark_missing(self, photo_ids: Sequence[int]) -> None:
+        """The files are gone: hide them from searches, but remember them.
+
+        A file that could never be read leaves nothing to remember, and is forgotten.
+        """
+        if not photo_ids:
+            return
+        with self._changing() as session:
+            for chunk in catalog.chunks(list(photo_ids)):
+                session.execute(delete(Photo).where(Photo.id.in_(chunk), Photo.content_id.is_(None)))
+                session.execute(
+                    update(Photo).where(Photo.id.in_(chunk), Photo.missing_since.is_(None)).values(missing_since=_now())
+                )
+
+    def refresh_vectors(self) -> None:
+        """Bring vectors.faiss up to date with the catalog, by the difference."""
+        with Session(self._engine) as session:
+            model = catalog.active_model(session)
+            if model is not None:
+                self._vectors.save(session, model)
+
+    def unembedded(self, limit: int, after: int = 0) -> list[Unembedded]:
+        """At most ``limit`` present pictures without a vector of the model in use, with content ids above ``after``."""
+        with Session(self._engine) as session:
+            roots = catalog.root_paths(session)
+            first = (
+                select(func.min(Photo.id))
+                .where(Photo.missing_since.is_(None), Photo.failure.is_(None), Photo.content_id > after)
+                .group_by(Photo.content_id)
+            )
+            rows = session.execute(
+                select(Content.id, Content.digest, Photo.id, Photo.folder_id, Photo.relative_path)
+                .join(Photo, Photo.content_id == Content.id)
+                .where(Photo.id.in_(first), Content.failure.is_(None), ~self._embedded(Content.id))
+                .order_by(Content.id)
+                .limit(limit)
+            )
+            return [Unembedded(row[0], row[1], row[2], roots[row[3]] / row[4]) for row in rows]
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[Session]:
+        # SQLite would write on, into a file that has no name any more.
+        require_catalog(self._catalog_file)
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+            session.flush()
+            session.execute(update(CatalogState).values(revision=CatalogState.revision + 1))
+
+    def _model_row(self, session: Session, identity: ModelIdentity) -> ModelRow:
+        wanted = {"name": identity.name, "revision": identity.revision, "digest": identity.digest}
+        model = session.scalars(select(ModelRow).filter_by(**wanted)).one_or_none()
+        if model is None:
+            model = ModelRow(**wanted, active=False)
+            session.add(model)
+        return model
+
+    def _embedded(self, content_id: ColumnElement[int] | InstrumentedAttribute[int | None]) -> ColumnElement[bool]:
+        if self._model_id is None:
+            return false()
+        return exists().where(Embedding.content_id == content_id, Embedding.model_id == self._model_id)
+
+    def _check(self, contents: Sequence[NewContent]) -> None:
+        for content in contents:
+            if content.embeddings is None:
+                continue
+            if self._model_id is None:
+                raise ValueError("embeddings of no model: call use_model first")
+            if content.embeddings.shape != (QUERY_TOKENS, EMBEDDING_SIZE) or content.embeddings.dtype != np.float16:
+                raise ValueError(f"embeddings of {content.digest}: float16 (32, 256) expected")
+            if not np.isfinite(content.embeddings).all():
+                raise ValueError(f"embeddings of {content.digest} are not finite")
+
+    def _fill_caches(self, contents: Sequence[NewContent]) -> None:
+        for content in contents:
+            if content.thumbnail is not None:
+                self._caches.thumbnails.put(content.digest, content.thumbnail)
+            if content.tokens is not None and self._model is not None:
+                self._caches.features(self._model).put(content.digest, pack_tokens(content.tokens))
+
+    def _forget_contents_without_photos(self) -> None:
+        # Only when no run is under way: a run may have asked for a picture that it is about to record a file of.
+        lonely = ~exists().where(Photo.content_id == Content.id)
+        with Session(self._engine) as session:
+            digests = session.scalars(select(Content.digest).where(lonely)).all()
+        if digests:
+            with self._changing() as session:
+                session.execute(delete(Content).where(lonely).execution_options(synchronize_session=False))
+            for digest in digests:
+                self._caches.forget(digest)
+
+
+def _missing_photos(session: Session, content_ids: Sequence[int]) -> dict[int, list[int]]:
+    rows = session.execute(
+        select(Content.id, Photo.id)
+        .join(Content, Content.id == Photo.content_id)
+        .where(Content.id.in_(content_ids), Photo.missing_since.is_not(None))
+        .order_by(Photo.id)
+    )
+    found: dict[int, list[int]] = {}
+    for content_id, photo_id in rows:
+        found.setdefault(content_id, []).append(photo_id)
+    return found
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
