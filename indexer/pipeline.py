@@ -1,0 +1,232 @@
+"""Photos in, library out: one indexing run.
+
+Scan, compare with the catalog, read and decode in worker processes, encode in batches, commit. The stages overlap: the
+processes decode and the model encodes while the thread that called commits what is finished. That thread alone writes
+to the library, so it alone decides what is known, new, moved or failed.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from indexer._run import Run, Tally, Task
+from indexer.errors import FolderNotFound, LibraryError
+from indexer.library import IndexedFile, KnownFile, Library, Writer
+from indexer.model import Model
+from indexer.progress import Progress, ProgressMeter
+from indexer.scan import FolderChanges, FolderScan, compare, display_path, outermost, scan_folder
+
+_CHUNK = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What a run did. Every photo file found is one of added, updated, moved, unchanged and failed."""
+
+    added: int
+    """New photos, and photos that are back."""
+    updated: int
+    """Photos whose file has another picture now."""
+    moved: int
+    """Photos whose file has another path now."""
+    unchanged: int
+    removed: int
+    """Photos whose file is gone: hidden from searches, and remembered."""
+    failed: int
+    """Files that could not be indexed, those included that failed before and have not changed since."""
+    embedded: int
+    """Pictures that the model looked at."""
+    seconds: float
+    cancelled: bool
+    notes: tuple[str, ...]
+    """What else a person should know, a sentence each."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def index_folders(
+    library: Library,
+    model: Model,
+    folders: Sequence[Path],
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    cancelled: threading.Event | None = None,
+    workers: int | None = None,
+) -> IndexSummary:
+    """Bring the library up to date with folders of photos.
+
+    A photo is indexed when its batch is committed: a run that is cancelled (``cancelled``, or Ctrl-C in the main
+    thread), fails or is killed loses nothing, and the next one continues. An indexed folder that is gone or suddenly
+    empty counts as not mounted: nothing of it is removed. If the model is not the library's active one, all present
+    photos get its vectors too, and it becomes the active one when none lacks them. ``workers`` is the number of
+    decoder processes (`default_workers`).
+
+    Raises FolderNotFound: a folder that was never indexed is not there; LibraryLocked: another run is writing;
+    LibraryError: the library cannot be written.
+    """
+    started = time.monotonic()
+    stop = cancelled or threading.Event()
+    meter = ProgressMeter(on_progress)
+    meter.enter("scanning")
+    tally = Tally()
+    notes: list[str] = []
+    with library.writer() as writer, _interrupt_sets(stop):
+        roots = outermost(folders)
+        _refuse_absent(roots, set(writer.folders().values()))
+        writer.use_model(model.identity)
+        tasks: list[Task] = []
+        for root in roots:
+            if not stop.is_set():
+                tasks += _scan(library, writer, root, tally, notes, meter)
+        tasks += _backfill(writer, tasks)
+        meter.enter("indexing", len(tasks))
+        if tasks and not stop.is_set():
+            run = Run(writer, model, workers or default_workers(model.device), tally, meter, stop)
+            with _vectors_saved_on_failure(writer):
+                run.index(tasks)
+        meter.enter("saving")
+        if not stop.is_set():
+            _activate(library, writer, model, notes)
+        writer.refresh_vectors()
+    meter.enter("done")
+    return _summary(tally, time.monotonic() - started, stop.is_set(), notes)
+
+
+def _summary(tally: Tally, seconds: float, cancelled: bool, notes: Sequence[str]) -> IndexSummary:
+    outcomes = tally.outcomes
+    return IndexSummary(
+        added=outcomes["added"],
+        updated=outcomes["updated"],
+        moved=outcomes["moved"],
+        unchanged=outcomes["unchanged"],
+        removed=len(tally.removed),
+        failed=outcomes["failed"],
+        embedded=tally.embedded,
+        seconds=seconds,
+        cancelled=cancelled,
+        notes=tuple(notes),
+    )
+
+
+def default_workers(device: str) -> int:
+    """Decoder processes: half the cores beside a model on the CPU, all but one beside a GPU; never none.
+
+    A JPEG of 12 megapixels takes a core about as long to decode (30 ms) as the compact model takes to encode it, so
+    half of the cores each keeps both busy.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // 2 if device == "cpu" else cores - 1)
+
+
+@contextlib.contextmanager
+def _vectors_saved_on_failure(writer: Writer) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(LibraryError):  # what failed first is what should be told
+            writer.refresh_vectors()
+        raise
+
+
+@contextlib.contextmanager
+def _interrupt_sets(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets the event, so that it never falls into the middle of a transaction; a second one interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _refuse_absent(roots: Sequence[Path], indexed: set[Path]) -> None:
+    for root in roots:
+        if root in indexed:
+            continue
+        if not root.is_dir():
+            problem = "is not a folder" if root.exists() else "does not exist"
+            raise FolderNotFound(f"{display_path(root)} {problem}. Give the folder that the photos are in.")
+        if not os.access(root, os.R_OK | os.X_OK):
+            raise FolderNotFound(f"{display_path(root)} cannot be listed. Give yourself permission to read it.")
+
+
+def _scan(
+    library: Library, writer: Writer, root: Path, tally: Tally, notes: list[str], meter: ProgressMeter
+) -> list[Task]:
+    """Record what a folder's scan alone tells, and return what must be read."""
+    folder_id = writer.add_folder(root)
+    known = writer.known_files(folder_id)
+    scan = scan_folder(root, library.directory, meter.scanned)
+    if _not_mounted(scan, known):
+        notes.append(
+            f"{display_path(root)} is gone or empty, like a disk that is not mounted; its photos were left as they are."
+        )
+        return []
+    notes += [
+        f"{display_path(root / inside)} cannot be listed; the photos in it were left as they are."
+        for inside in scan.unlistable
+    ]
+    changes = compare(scan, known)
+    tally.outcomes["unchanged"] += changes.unchanged
+    tally.outcomes["failed"] += changes.still_failed
+    tally.removed.update(changes.vanished)
+    writer.mark_missing(changes.vanished)  # first: a picture whose old path is gone has moved
+    _record_returned(writer, folder_id, changes, tally)
+    return [Task(root / file.relative_path, folder_id, file.relative_path, before) for file, before in changes.to_read]
+
+
+def _not_mounted(scan: FolderScan, known: dict[str, KnownFile]) -> bool:
+    return "" in scan.unlistable or (not scan.files and any(not file.missing for file in known.values()))
+
+
+def _record_returned(writer: Writer, folder_id: int, changes: FolderChanges, tally: Tally) -> None:
+    files = [
+        IndexedFile(folder_id, file.relative_path, file.size, file.mtime_ns, before.digest, None, before.photo_id)
+        for file, before in changes.returned
+    ]
+    for start in range(0, len(files), _CHUNK):
+        writer.commit(files[start : start + _CHUNK], [])
+    failed = sum(before.failed for _, before in changes.returned)
+    tally.outcomes["failed"] += failed
+    tally.outcomes["added"] += len(files) - failed
+
+
+def _backfill(writer: Writer, tasks: Sequence[Task]) -> list[Task]:
+    """Present pictures, of any folder, that lack vectors of this model and are not read anyway."""
+    read_anyway = {task.path for task in tasks}
+    lacking: list[Task] = []
+    after = 0
+    while page := writer.unembedded(_CHUNK, after):
+        after = page[-1].content_id
+        lacking += [Task(each.path, only_picture=each.digest) for each in page if each.path not in read_anyway]
+    return lacking
+
+
+def _activate(library: Library, writer: Writer, model: Model, notes: list[str]) -> None:
+    active = library.active_model()
+    if active == model.identity:
+        return
+    if writer.unembedded(1):
+        lacking = sum(1 for _ in _backfill(writer, ()))
+        notes.append(
+            f"{lacking:,} pictures have no vectors of {model.identity.name} yet: their files could not be read. "
+            "Searches go on with the model before until all have. Index again when the files are back."
+        )
+    else:
+        writer.activate(model.identity)

@@ -1,0 +1,122 @@
+"""Which files a scan finds, and what it makes of those that are known."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from indexer.library import KnownFile
+from indexer.scan import FolderScan, FoundFile, compare, display_path, outermost, scan_folder
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 10)
+
+
+def found(folder: Path) -> list[str]:
+    return [file.relative_path for file in scan_folder(folder, folder / ".library").files]
+
+
+def known(**changes: object) -> KnownFile:
+    fields = {"photo_id": 1, "size": 10, "mtime_ns": 5, "content_id": 1, "digest": "d"}
+    flags = {"missing": False, "failed": False, "embedded": True}
+    return KnownFile(**(fields | flags | changes))  # type: ignore[arg-type]
+
+
+def test_photo_files_in_order(tmp_path: Path) -> None:
+    make(tmp_path, "b.jpg", "a/z.PNG", "a/b/c.heic", "c/d.nef", "notes.txt", "clip.mp4", "jpg", "A.jpeg")
+    assert found(tmp_path) == ["A.jpeg", "b.jpg", "a/z.PNG", "a/b/c.heic", "c/d.nef"]
+
+
+def test_sizes_and_times_are_the_files(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg")
+    os.utime(tmp_path / "a.jpg", ns=(1, 1_234_567_890_123_456_789))
+    assert scan_folder(tmp_path, tmp_path / "l").files == (FoundFile("a.jpg", 10, 1_234_567_890_123_456_789),)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    make(tmp_path, ".a.jpg", ".thumbnails/b.jpg", "c/.d/e.jpg", "f.jpg")
+    assert found(tmp_path) == ["f.jpg"]
+
+
+def test_the_library_is_no_folder_of_photos(tmp_path: Path) -> None:
+    make(tmp_path, "library/thumbnails/a.webp", "a.jpg")
+    assert [file.relative_path for file in scan_folder(tmp_path, tmp_path / "library").files] == ["a.jpg"]
+
+
+def test_links_to_folders_are_not_followed_links_to_files_are(tmp_path: Path) -> None:
+    make(tmp_path, "elsewhere/out.jpg", "photos/a.jpg")
+    photos = tmp_path / "photos"
+    (photos / "out").symlink_to(tmp_path / "elsewhere")
+    (photos / "round").symlink_to(photos)
+    (photos / "link.jpg").symlink_to(tmp_path / "elsewhere/out.jpg")
+    (photos / "broken.jpg").symlink_to(tmp_path / "nothing.jpg")
+    (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
+    assert found(photos) == ["a.jpg", "link.jpg"]
+
+
+@pytest.mark.timeout(20)
+def test_only_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.jpg")
+    (tmp_path / "null.jpg").symlink_to("/dev/null")
+    make(tmp_path, "folder.jpg/a.jpg")
+    assert found(tmp_path) == ["folder.jpg/a.jpg"]
+
+
+def test_names_that_are_not_text(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
+    (tmp_path / "line\nbreak.jpg").touch()
+    names = found(tmp_path)
+    assert [os.fsencode(name) for name in names] == [b"caf\xe9.jpg", b"line\nbreak.jpg"]
+    assert display_path(tmp_path / names[0]).endswith("caf\ufffd.jpg")
+
+
+def test_a_folder_that_is_not_there_is_unlistable(tmp_path: Path) -> None:
+    assert scan_folder(tmp_path / "gone", tmp_path / "l") == FolderScan((), ("",))
+
+
+def test_outermost(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    asked = [tmp_path / name for name in ("a/b", "a", "link", "ab", "a/b/../b")]
+    assert outermost(asked) == [tmp_path.resolve() / "a", tmp_path.resolve() / "ab"]
+
+
+class TestCompare:
+    FILE = FoundFile("a.jpg", 10, 5)
+
+    def test_new(self) -> None:
+        assert compare(FolderScan((self.FILE,), ()), {}).to_read == ((self.FILE, None),)
+
+    def test_same(self) -> None:
+        changes = compare(FolderScan((self.FILE,), ()), {"a.jpg": known()})
+        assert (changes.to_read, changes.unchanged, changes.vanished) == ((), 1, ())
+
+    @pytest.mark.parametrize(
+        "change", [{"size": 11}, {"mtime_ns": 6}, {"mtime_ns": 4}, {"digest": None, "failed": True}]
+    )
+    def test_changed_or_never_read(self, change: dict[str, object]) -> None:
+        before = known(**change)
+        assert compare(FolderScan((self.FILE,), ()), {"a.jpg": before}).to_read == ((self.FILE, before),)
+
+    def test_failed_before_and_the_same(self) -> None:
+        changes = compare(FolderScan((self.FILE,), ()), {"a.jpg": known(failed=True)})
+        assert (changes.to_read, changes.still_failed, changes.unchanged) == ((), 1, 0)
+
+    def test_back_again(self) -> None:
+        before = known(missing=True)
+        changes = compare(FolderScan((self.FILE,), ()), {"a.jpg": before})
+        assert (changes.returned, changes.to_read) == (((self.FILE, before),), ())
+
+    def test_gone(self) -> None:
+        catalog = {"a.jpg": known(), "b.jpg": known(photo_id=2), "c.jpg": known(photo_id=3, missing=True)}
+        assert compare(FolderScan((self.FILE,), ()), catalog).vanished == (2,)
+
+    def test_what_cannot_be_listed_is_not_gone(self) -> None:
+        catalog = {"in/b.jpg": known(photo_id=2), "in/deep/b.jpg": known(photo_id=3), "inn/b.jpg": known(photo_id=4)}
+        assert compare(FolderScan((), ("in",)), catalog).vanished == (4,)
+        assert compare(FolderScan((), ("",)), catalog).vanished == ()
