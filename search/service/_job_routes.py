@@ -1,0 +1,74 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi import Path as PathParameter
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from indexer.errors import FolderNotFound
+from search.service._jobs import Job
+from search.service._schemas import IndexRequest, JobAnswer, JobsAnswer, ProgressAnswer, errors
+from search.service._service import CurrentService
+
+router = APIRouter(prefix="/v1", tags=["indexing"])
+
+
+def _job(service: CurrentService, job_id: Annotated[str, PathParameter(max_length=64)]) -> Job:
+    return service.jobs.get(job_id)
+
+
+AskedJob = Annotated[Job, Depends(_job)]
+
+
+@router.post("/index", status_code=202, summary="Index folders", responses=errors(403, 409, 411, 413, 422, 503))
+async def index(service: CurrentService, asked: IndexRequest, response: Response) -> JobAnswer:
+    """Starts a job and answers at once; the job's events tell how it goes. One job runs at a time."""
+    service.loading.get()
+    job = service.jobs.start(tuple(_folder(folder) for folder in asked.folders))
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return JobAnswer.of(job)
+
+
+@router.get("/jobs", summary="All jobs")
+async def jobs(service: CurrentService) -> JobsAnswer:
+    """The jobs since the service started, the latest last."""
+    return JobsAnswer(jobs=[JobAnswer.of(job) for job in service.jobs.all()])
+
+
+@router.get("/jobs/{job_id}", summary="How a job goes", responses=errors(404, 422))
+async def job(asked: AskedJob) -> JobAnswer:
+    """Its state, its progress, and its summary when it has ended."""
+    return JobAnswer.of(asked)
+
+
+@router.delete("/jobs/{job_id}", status_code=202, summary="Cancel a job", responses=errors(403, 404, 422))
+async def cancel(asked: AskedJob) -> JobAnswer:
+    """The job ends soon; what it has indexed by then stays. A job that has ended is left as it is."""
+    asked.cancelled.set()
+    return JobAnswer.of(asked)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="A job as it happens",
+    response_class=EventSourceResponse,
+    responses=errors(404, 422),
+)
+async def events(asked: AskedJob) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `progress` for every step, and at last `summary`, the whole job."""
+    async for progress in asked.changes():
+        yield ServerSentEvent(event="progress", data=ProgressAnswer.model_validate(progress))
+    yield ServerSentEvent(event="summary", data=JobAnswer.of(asked))
+
+
+def _folder(asked: str) -> Path:
+    try:
+        folder = Path(asked).expanduser()
+    except RuntimeError:
+        raise FolderNotFound(f"There is no home folder for {asked}. Give the whole path.") from None
+    if not folder.is_absolute():
+        raise FolderNotFound(f"{asked} is not a whole path. Give it from the root, such as /home/ada/Pictures.")
+    if not folder.is_dir():
+        raise FolderNotFound(f"There is no folder {asked} on the service's machine. Check the path.")
+    return folder

@@ -1,0 +1,143 @@
+import hashlib
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse, Response
+
+from indexer.errors import PhotoNotFound
+from indexer.library import Library, PhotoRecord
+from indexer.photos import THUMBNAIL_SIDE, open_rgb, read_photo
+from search._originals import unchanged
+from search.document import photo_document, printable
+from search.query import DEPTH, SearchQuery
+from search.service._schemas import MAX_ID, MAX_TOP, PhotoAnswer, SearchAnswer, errors
+from search.service._service import CurrentService, addresses
+
+router = APIRouter(prefix="/v1/photos/{photo_id}", tags=["photos"], responses=errors(404, 422))
+
+PhotoId = Annotated[int, PathParameter(ge=1, le=MAX_ID, description="Id of a photo, as results give it.")]
+
+_SHOWN_BY_BROWSERS = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "AVIF": "image/avif",
+}
+
+
+@router.get("", summary="What is known about a photo")
+def photo(service: CurrentService, photo_id: PhotoId) -> PhotoAnswer:
+    """Its file, its EXIF facts, and other files of the same picture."""
+    record = service.library.photo(photo_id)
+    files = service.library.photos_of([record.content_id]).get(record.content_id, [])
+    copies = [printable(file.path) for file in files if file.id != record.id]
+    return PhotoAnswer.model_validate(
+        {
+            **photo_document(record),
+            **addresses(record.id),
+            "copies": copies,
+            "folder": printable(record.folder),
+            "modified_at": record.modified_at,
+        }
+    )
+
+
+@router.get(
+    "/thumbnail",
+    summary="A small picture of it",
+    response_class=Response,
+    responses={200: {"content": {"image/webp": {}}}, 304: {"description": "Not changed."}, **errors(503)},
+)
+async def thumbnail(service: CurrentService, request: Request, photo_id: PhotoId) -> Response:
+    """A WebP, its longest side at most 512 pixels."""
+    webp = await service.pictures.run(lambda: _thumbnail(service.library, photo_id))
+    headers = {
+        "ETag": f'"{hashlib.blake2b(webp, digest_size=16).hexdigest()}"',
+        "Cache-Control": "private, max-age=300",
+    }
+    if _known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(webp, media_type="image/webp", headers=headers)
+
+
+@router.get(
+    "/file",
+    summary="The photo in full size",
+    response_class=Response,
+    responses={200: {"content": {"image/*": {}}}, 304: {"description": "Not changed."}, **errors(503)},
+)
+async def file(
+    service: CurrentService,
+    request: Request,
+    photo_id: PhotoId,
+    original: Annotated[bool, Query(description="The very bytes of the file, as a download.")] = False,
+) -> Response:
+    """A picture that a browser can show: the file itself, or a JPEG made of it where browsers lack the format."""
+    record, etag = await service.pictures.run(lambda: _present(service.library, photo_id))
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if _known(request, etag):
+        return Response(status_code=304, headers=headers)
+    if original:
+        name = printable(Path(record.path.name))
+        return FileResponse(record.path, media_type="application/octet-stream", filename=name, headers=headers)
+    shown_as = _SHOWN_BY_BROWSERS.get(record.facts.format)
+    if shown_as is not None:
+        return FileResponse(record.path, media_type=shown_as, headers=headers)
+    jpeg = await service.pictures.run(lambda: _jpeg(record.path))
+    # Converted: ranges and the size of the file mean nothing here.
+    return Response(jpeg, media_type="image/jpeg", headers=headers)
+
+
+@router.get("/similar", summary="Photos that resemble it", responses=errors(409, 503))
+async def similar(
+    service: CurrentService,
+    photo_id: PhotoId,
+    top: Annotated[int, Query(ge=1, le=MAX_TOP, description="Results of one page.")] = 20,
+    offset: Annotated[int, Query(ge=0, le=DEPTH, description="Results to skip.")] = 0,
+) -> SearchAnswer:
+    """The most similar first, without the photo itself and its copies."""
+    return await service.search(lambda: SearchQuery(like_photo=photo_id, top=top, offset=offset))
+
+
+def _present(library: Library, photo_id: int) -> tuple[PhotoRecord, str]:
+    """The photo, whose file is there, and an ETag of its bytes."""
+    record = library.photo(photo_id)
+    if not record.path.is_file():
+        raise PhotoNotFound(f"The file {printable(record.path)} is gone. Index its folder again to update the library.")
+    stat = record.path.stat()
+    return record, f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+
+
+def _thumbnail(library: Library, photo_id: int) -> bytes:
+    record = library.photo(photo_id)
+    cached = library.thumbnail(record.content_id)
+    if cached is not None:
+        return cached
+    record, _ = _present(library, photo_id)
+    if not unchanged(record):
+        raise PhotoNotFound(f"{printable(record.path)} has changed. Index its folder again to see it as it is now.")
+    webp = read_photo(record.path, THUMBNAIL_SIDE).thumbnail
+    assert webp is not None
+    library.add_thumbnail(record.content_id, webp)
+    return webp
+
+
+def _jpeg(path: Path) -> bytes:
+    jpeg = BytesIO()
+    open_rgb(path).save(jpeg, "JPEG", quality=90)
+    return jpeg.getvalue()
+
+
+def _known(request: Request, etag: str) -> bool:
+    """Whether the client has that version already."""
+    asked = request.headers.get("if-none-match", "")
+    return etag in (known.strip().removeprefix("W/") for known in asked.split(","))

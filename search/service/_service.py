@@ -1,0 +1,77 @@
+"""What the routes share."""
+
+import importlib.metadata
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from indexer.library import Library
+from indexer.progress import Progress
+from search.document import search_document
+from search.query import SearchQuery
+from search.service._jobs import Jobs
+from search.service._loading import Loading
+from search.service._metrics import Metrics
+from search.service._schemas import SearchAnswer
+from search.service._settings import ServiceSettings
+from search.service._workers import Workers
+
+if TYPE_CHECKING:
+    from indexer.pipeline import IndexSummary
+
+VERSION = importlib.metadata.version("photoseek")
+
+
+class Service:
+    """One library, one model, and the threads that work for requests."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.library = Library.create(settings.library)
+        self.loading = Loading(self.library, settings)
+        self.metrics = Metrics()
+        self.searches = Workers("search", settings.search_threads, settings.waiting_searches)
+        self.pictures = Workers("picture", 2, 64)
+        self.jobs = Jobs(self._index)
+
+    async def search(self, make_query: Callable[[], SearchQuery]) -> SearchAnswer:
+        """Answer a query, made in the thread that answers it: decoding an upload takes a while."""
+        engine = self.loading.get().engine
+        response = await self.searches.run(lambda: engine.search(make_query()))
+        self.metrics.time_search(response.took_ms)
+        document = search_document(response)
+        for result in document["results"]:
+            result.update(addresses(result["id"]))
+        return SearchAnswer.model_validate(document)
+
+    async def close(self) -> None:
+        """Let running work end, and save it."""
+        await self.jobs.close()
+        self.searches.close()
+        self.pictures.close()
+        self.loading.wait()
+        self.library.close()
+
+    def _index(
+        self, folders: tuple[Path, ...], report: Callable[[Progress], None], cancelled: threading.Event
+    ) -> "IndexSummary":
+        from indexer.pipeline import index_folders  # noqa: PLC0415 - as heavy as the model: see Loading
+
+        model = self.loading.get().model
+        return index_folders(self.library, model, folders, on_progress=report, cancelled=cancelled)
+
+
+def addresses(photo_id: int) -> dict[str, str]:
+    """Where a photo's pictures are."""
+    return {"thumbnail": f"/v1/photos/{photo_id}/thumbnail", "file": f"/v1/photos/{photo_id}/file"}
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+CurrentService = Annotated[Service, Depends(_service)]

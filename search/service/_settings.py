@@ -1,0 +1,59 @@
+import dataclasses
+import ipaddress
+from pathlib import Path
+
+from indexer.errors import ServiceError
+
+DEFAULT_PORT = 8765
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """What a service serves, where, and how much of it.
+
+    Raises ServiceError when it would listen off the loopback interface without a token.
+    """
+
+    library: Path
+    """Directory of the library; created when there is none."""
+    model: str | None = None
+    """Name or path of the model; None: the one the library is searched with, else "compact"."""
+    device: str = "auto"
+    host: str = "127.0.0.1"
+    """Address or name to listen on."""
+    port: int = DEFAULT_PORT
+    """0: one that is free."""
+    token: str | None = dataclasses.field(default=None, repr=False)
+    """Bearer token that every request must carry; required off the loopback interface."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names by which clients reach the service, such as a reverse proxy's."""
+    max_body_bytes: int = 32 * 2**20
+    """Largest request: an uploaded photo."""
+    search_threads: int = 2
+    """Searches that run at once. The model uses all cores in each, so more of them only wait for each other."""
+    waiting_searches: int = 32
+    """Searches that may wait for a thread; further ones are refused with 503."""
+
+    def __post_init__(self) -> None:
+        if self.token is not None and not self.token.strip():
+            raise ServiceError("The token is empty. Give a long random one, or none to serve this machine only.")
+        if self.token is None and not self.on_loopback:
+            raise ServiceError(
+                f"Refusing to listen on {self.host} without a token: everyone who reaches that address could see every "
+                f"photo. Give a token, or listen on 127.0.0.1."
+            )
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address (without brackets) is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
