@@ -1,0 +1,348 @@
+"""The command ``photoseek``.
+
+Exit codes: 0 done, 1 an error (one line on standard error), 2 wrong usage, 130 interrupted. A command imports what it
+needs only when it runs, so that ``--help``, ``status`` and ``failures`` never wait for PyTorch.
+"""
+
+import os
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from indexer.errors import PhotoSeekError, PhotoUnreadable, QueryInvalid, ServiceError
+from ui import _cli_output as output
+from ui import _cli_report as report
+from ui._cli_types import Device, PhotoFormat, default_library, parse_date, parse_near
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from indexer.library import Library
+    from indexer.pipeline import IndexSummary
+    from indexer.progress import Progress
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Type what you remember; get the photo.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+LibraryOption = Annotated[
+    Path,
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        default_factory=default_library,
+        show_default="$PHOTOSEEK_LIBRARY, else your data folder",
+        help="The library: where the index is kept.",
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose become one line on standard error."""
+    try:
+        app(prog_name="photoseek")
+    except QueryInvalid as error:
+        output.complain(str(error))
+        sys.exit(2)
+    except PhotoSeekError as error:
+        output.complain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        output.complain(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+        sys.exit(1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.print_line(f"photoseek {version('photoseek')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def index(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of photos, with all below them.")],
+    library: LibraryOption,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="the library's, else compact",
+            help="A model's name, or a checkpoint's directory.",
+        ),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on: index what changes, until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Index folders of photos. Run it again whenever you like: only what changed costs time."""
+    from indexer.library import Library
+    from indexer.model import load_model
+    from indexer.pipeline import index_folders
+    from indexer.watch import watch_folders
+    from ui._cli_progress import progress_view
+
+    with Library.create(library) as opened, progress_view() as view:
+        loaded = load_model(model or _model_name(opened) or "compact", device)
+
+        def show(event: "Progress") -> None:
+            if event.stage == "scanning":
+                view.show(event.stage, event.total, None)
+            else:
+                view.show(event.stage, event.done, event.total, report.pace(event))
+
+        def tell(summary: "IndexSummary") -> None:
+            report.print_summary(summary, as_json)
+
+        if watch:
+            watch_folders(opened, loaded, folders, on_summary=tell, stop=threading.Event(), on_progress=show)
+            raise typer.Exit(_INTERRUPTED)
+        summary = index_folders(opened, loaded, folders, on_progress=show)
+        tell(summary)
+        if summary.cancelled:
+            raise typer.Exit(_INTERRUPTED)
+
+
+@app.command()
+def search(
+    library: LibraryOption,
+    text: Annotated[str | None, typer.Argument(help="What the photo shows.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--not", metavar="TEXT", help="What it must not show. Repeat for more.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="A picture it should resemble."),
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many results.")] = 20,
+    rerank: Annotated[int, typer.Option(metavar="N", min=0, help="How many candidates get a match score.")] = 50,
+    min_match: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Only matches at least this probable, 0 to 1.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(metavar="DIR", help="Only photos in or below this folder.")] = None,
+    after: Annotated[
+        Any, typer.Option(metavar="DATE", parser=parse_date, help="Only photos taken on this day or later.")
+    ] = None,
+    before: Annotated[
+        Any, typer.Option(metavar="DATE", parser=parse_date, help="Only photos taken on this day or earlier.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option(metavar="TEXT", help="Only cameras whose name has this in it.")] = None,
+    near: Annotated[
+        Any, typer.Option(metavar="LAT,LON,KM", parser=parse_near, help="Only photos taken this near a place.")
+    ] = None,
+    formats: Annotated[
+        list[PhotoFormat] | None,
+        typer.Option("--format", case_sensitive=False, help="Only this file format. Repeat for more."),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+    as_json: JsonOption = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print one path a line, for piping.")] = False,
+) -> None:
+    """Find photos by what they show, best match first."""
+    from indexer.library import Filters, Library
+    from search.query import SearchQuery
+
+    if text is None and like is None:
+        raise typer.BadParameter("Say in TEXT what to look for, or give --like a picture.")
+    if as_json and paths:
+        raise typer.BadParameter("--json and --paths exclude each other.")
+    query = SearchQuery(
+        text=text,
+        without=tuple(without or ()),
+        like=None if like is None else _open_picture(like),
+        filters=Filters(
+            folder=None if folder is None else folder.resolve(),
+            after=after,
+            before=before,
+            camera=camera,
+            near=near,
+            formats=tuple(formats or ()),
+        ),
+        min_match=min_match,
+        top=top,
+        rerank=rerank,
+    )
+    with Library.open(library) as opened:
+        from indexer.model import load_model
+        from search.document import search_document
+        from search.engine import SearchEngine
+
+        loaded = load_model(_model_name(opened) or "compact", device)
+        response = SearchEngine(opened, loaded).search(query)
+    if as_json:
+        output.print_json(search_document(response))
+    elif paths:
+        for result in response.results:
+            output.print_path(result.photo.path)
+    else:
+        report.print_results(response)
+
+
+@app.command()
+def ui(
+    library: LibraryOption,
+    device: DeviceOption = Device.AUTO,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=65535, show_default="8501, else a free one", help="Where the page listens."
+        ),
+    ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="PHOTOSEEK_SERVICE",
+            show_default="one that runs for this library, else a new one",
+            help="The service that answers.",
+        ),
+    ] = None,
+) -> None:
+    """Open the search page, and the service behind it if none runs. Ctrl-C ends both."""
+    from ui._launch import run_app
+
+    run_app(library, device, port, service, report.print_addresses)
+
+
+@app.command()
+def serve(
+    library: LibraryOption,
+    device: DeviceOption = Device.AUTO,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Off this machine it needs $PHOTOSEEK_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Where it listens; 0: any free port.")
+    ] = 8765,
+) -> None:
+    """Serve searches over HTTP."""
+    from search.service import ServiceSettings
+    from search.service import serve as serve_http
+
+    token = os.environ.get("PHOTOSEEK_TOKEN")
+    settings = ServiceSettings(library=library, device=device, host=host, port=port, token=token)
+    try:
+        serve_http(settings)
+    except SystemExit as end:  # so Uvicorn ends when it cannot start
+        if end.code:
+            raise ServiceError(f"Cannot listen on {host}, port {port}. Is it taken? Give another --port.") from None
+
+
+@app.command()
+def status(library: LibraryOption) -> None:
+    """Say what the library holds."""
+    from indexer.library import Library
+
+    with Library.open(library) as opened:
+        report.print_status(opened.status())
+
+
+@app.command()
+def failures(library: LibraryOption) -> None:
+    """List the files that could not be indexed, and why. Each is tried again when it changes."""
+    from indexer.library import Library
+
+    with Library.open(library) as opened:
+        failed = opened.failures()
+    output.print_rows(("File", "Reason"), [(str(failure.path), failure.reason) for failure in failed])
+    if not failed:
+        output.note("No failures: every photo found is indexed.")
+
+
+@app.command()
+def verify(
+    library: LibraryOption,
+    repair: Annotated[bool, typer.Option("--repair", help="Make again what can be made again.")] = False,
+) -> None:
+    """Check that catalog, vectors and caches agree."""
+    from indexer.library import Library
+
+    with Library.open(library) as opened:
+        verified = opened.verify(repair)
+    report.print_verification(verified)
+    if not verified.ok:
+        output.note("These need more than a repair." if repair else "To repair what can be: photoseek verify --repair")
+        raise typer.Exit(1)
+
+
+@app.command()
+def models() -> None:
+    """List the models."""
+    from indexer.model import available_models
+
+    rows = [(model.name, model.summary, model.needs) for model in available_models()]
+    output.print_rows(("Name", "What it is", "What it needs"), rows)
+
+
+@app.command()
+def evaluate(
+    captions: Annotated[
+        Path,
+        typer.Argument(metavar="CAPTIONS.jsonl", exists=True, readable=True, help="Photos and what is said of them."),
+    ],
+    rerank: Annotated[int, typer.Option(metavar="N", min=0, help="How many candidates the ITM head reranks.")] = 128,
+    sample: Annotated[
+        int | None, typer.Option(metavar="N", min=1, show_default="all", help="Ask only this many random queries.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A model's name, or a checkpoint's directory.")
+    ] = "compact",
+    device: DeviceOption = Device.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well a model finds captioned photos, as recall at 1, 5 and 10."""
+    from indexer.model import load_model
+    from search.evaluation import evaluate as measure
+    from ui._cli_progress import progress_view
+
+    loaded = load_model(model, device)
+    with progress_view() as view:
+        evaluation = measure(
+            captions,
+            loaded,
+            rerank=rerank,
+            sample=sample,
+            on_progress=lambda event: view.show(event.stage, event.done, event.total),
+        )
+    if as_json:
+        output.print_json(evaluation.as_dict())
+    else:
+        report.print_evaluation(evaluation)
+
+
+def _open_picture(path: Path) -> "Image":
+    from indexer.photos import open_rgb
+
+    try:
+        return open_rgb(path)
+    except PhotoUnreadable as error:
+        raise PhotoUnreadable(f"{path}: {error}") from error
+
+
+def _model_name(library: "Library") -> str | None:
+    identity = library.active_model()
+    return None if identity is None else identity.name
+
+
+if __name__ == "__main__":
+    main()
