@@ -1,0 +1,73 @@
+"""Quick measures on cached features while training runs; ``photoseek evaluate`` is the real thing."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from indexer.model.compact._network import CompactNetwork
+from scripts.training.texts import Texts
+
+_BATCH = 250
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """``features`` (I, 49, 1280), ``logits`` (I, 1000), T texts, and which photo is right for a text (T, I)."""
+
+    features: Tensor
+    logits: Tensor
+    texts: Texts
+    relevant: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """(I, 50, 256) tokens, (I, 32, 256) embeddings, (T, 256) text embeddings."""
+
+    tokens: Tensor
+    images: Tensor
+    texts: Tensor
+
+    def similarity(self) -> Tensor:
+        """(T, I): the maximum over the query tokens."""
+        return torch.stack([(self.images @ text).amax(dim=1) for text in self.texts])
+
+
+@torch.inference_mode()
+def encode(network: CompactNetwork, gallery: Gallery) -> Encoded:
+    """Run both halves of the network over a gallery."""
+    tokens, images, texts = [], [], []
+    with torch.autocast("cpu", torch.bfloat16):
+        for start in range(0, len(gallery.features), _BATCH):
+            belief = network.belief(gallery.logits[start : start + _BATCH])
+            tokens.append(network.tokens(gallery.features[start : start + _BATCH].float(), belief))
+            images.append(network.embed_images(tokens[-1], belief))
+        for start in range(0, len(gallery.texts), _BATCH):
+            texts.append(
+                network.embed_texts(*gallery.texts.batch(range(start, min(start + _BATCH, len(gallery.texts)))))
+            )
+    return Encoded(torch.cat(tokens), torch.cat(images).float(), torch.cat(texts).float())
+
+
+def recall(scores: Tensor, relevant: Tensor) -> dict[str, float]:
+    """Recall@1, 5 and 10 in percent of (T, I) scores: the share of texts with a right photo among the first k."""
+    best = scores.masked_fill(~relevant, -torch.inf).amax(dim=1, keepdim=True)
+    rank = (scores > best).sum(dim=1)
+    return {f"r{k}": round((rank < k).float().mean().item() * 100, 1) for k in (1, 5, 10)}
+
+
+@torch.inference_mode()
+def match_logits(network: CompactNetwork, tokens: Tensor, texts: Texts, photo: Tensor, text: Tensor) -> Tensor:
+    """(P, 2) ITM logits of P pairs, given by the indices of their photo and text."""
+    logits = []
+    with torch.autocast("cpu", torch.bfloat16):
+        for start in range(0, len(photo), _BATCH):
+            ids, mask = texts.batch(text[start : start + _BATCH].tolist())
+            logits.append(network.match(tokens[photo[start : start + _BATCH]], ids, mask))
+    return torch.cat(logits).float()
+
+
+def area_under_curve(positive: Tensor, negative: Tensor) -> float:
+    """AUROC: the chance that a matched pair's score exceeds an unmatched pair's."""
+    return (positive[:, None] > negative[None]).float().mean().item()
