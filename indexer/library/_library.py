@@ -110,6 +110,11 @@ class Library:
         with Session(self._engine) as session:
             return photos.photos_of(session, content_ids, filters)
 
+    def folders(self) -> list[Path]:
+        """Every indexed folder, by path."""
+        with Session(self._engine) as session:
+            return sorted(catalog.folder_paths(session).values())
+
     def failures(self) -> list[FailureRecord]:
         """Files that could not be indexed, by path."""
         with Session(self._engine) as session:

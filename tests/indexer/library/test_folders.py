@@ -25,6 +25,7 @@ def test_a_folder_is_added_once(library: Library, photos: Path, tmp_path: Path) 
         assert writer.add_folder(photos / ".." / photos.name) == first
         assert writer.add_folder(link) == first
         assert writer.folders() == {first: photos}
+    assert library.folders() == [photos]
 
 
 @pytest.mark.parametrize("outer_first", [True, False])
