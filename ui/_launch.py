@@ -24,10 +24,16 @@ _STOP_SECONDS = 10
 
 
 def run_app(
-    library: Path, device: str, port: int | None, service: str | None, on_ready: Callable[[str, str], None]
+    library: Path,
+    device: str,
+    port: int | None,
+    service: str | None,
+    on_ready: Callable[[str, str], None],
+    allowed_folders: Sequence[Path] = (),
 ) -> NoReturn:
     """Run the app on ``port`` (None: a free one) for the service at ``service`` (None: one for this library) until
-    interrupted. ``on_ready`` gets the addresses of the app and of the service.
+    interrupted. ``on_ready`` gets the addresses of the app and of the service. A service that has to be started may
+    index ``allowed_folders`` (none: its default).
 
     Raises ServiceError when the app or the service cannot be started, or ends.
     """
@@ -36,7 +42,8 @@ def run_app(
         address = service or _running_service(library) or _loopback(_free_port(urlsplit(DEFAULT_SERVICE).port))
         if not _answers(f"{address}/healthz"):
             place = ("--host", _host_here(address), "--port", str(urlsplit(address).port or 80))
-            serve = ("ui.cli", "serve", "--library", str(library), "--device", device, *place)
+            allowed = (part for folder in allowed_folders for part in ("--allow-folder", str(folder)))
+            serve = ("ui.cli", "serve", "--library", str(library), "--device", device, *place, *allowed)
             processes.start("The search service", serve, f"{address}/healthz")
         flags = (f"--server.port={urlsplit(page).port}", "--server.address=127.0.0.1", "--server.headless=true")
         run = ("streamlit", "run", str(_APP), *flags, "--browser.gatherUsageStats=false", "--logger.level=warning")

@@ -46,6 +46,15 @@ LibraryOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the model runs.")]
+AllowFolderOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--allow-folder",
+        metavar="DIR",
+        show_default="your home folder; off this machine none",
+        help="May be indexed over HTTP, as may what the library has already. Repeat for more.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -217,11 +226,12 @@ def ui(
             help="The service that answers.",
         ),
     ] = None,
+    allow_folders: AllowFolderOption = None,
 ) -> None:
     """Open the search page, and the service behind it if none runs. Ctrl-C ends both."""
     from ui._launch import run_app
 
-    run_app(library, device, port, service, report.print_addresses)
+    run_app(library, device, port, service, report.print_addresses, allow_folders or ())
 
 
 @app.command()
@@ -234,13 +244,21 @@ def serve(
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="Where it listens; 0: any free port.")
     ] = 8765,
+    allow_folders: AllowFolderOption = None,
 ) -> None:
     """Serve searches over HTTP."""
     from search.service import ServiceSettings
     from search.service import serve as serve_http
 
     token = os.environ.get("PHOTOSEEK_TOKEN")
-    settings = ServiceSettings(library=library, device=device, host=host, port=port, token=token)
+    settings = ServiceSettings(
+        library=library,
+        device=device,
+        host=host,
+        port=port,
+        token=token,
+        allowed_folders=None if allow_folders is None else tuple(allow_folders),
+    )
     try:
         serve_http(settings)
     except SystemExit as end:  # so Uvicorn ends when it cannot start

@@ -1,12 +1,10 @@
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from fastapi import Path as PathParameter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from indexer.errors import FolderNotFound
 from search.service._jobs import Job
 from search.service._schemas import IndexRequest, JobAnswer, JobsAnswer, ProgressAnswer, errors
 from search.service._service import CurrentService
@@ -23,9 +21,12 @@ AskedJob = Annotated[Job, Depends(_job)]
 
 @router.post("/index", status_code=202, summary="Index folders", responses=errors(403, 409, 411, 413, 422, 503))
 async def index(service: CurrentService, asked: IndexRequest, response: Response) -> JobAnswer:
-    """Starts a job and answers at once; the job's events tell how it goes. One job runs at a time."""
+    """Starts a job and answers at once; the job's events tell how it goes. One job runs at a time.
+
+    Only folders that the service allows, or that its library has already.
+    """
     service.loading.get()
-    job = service.jobs.start(tuple(_folder(folder) for folder in asked.folders))
+    job = service.jobs.start(tuple(service.folders.resolve(folder) for folder in asked.folders))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobAnswer.of(job)
 
@@ -60,15 +61,3 @@ async def events(asked: AskedJob) -> AsyncIterator[ServerSentEvent]:
     async for progress in asked.changes():
         yield ServerSentEvent(event="progress", data=ProgressAnswer.model_validate(progress))
     yield ServerSentEvent(event="summary", data=JobAnswer.of(asked))
-
-
-def _folder(asked: str) -> Path:
-    try:
-        folder = Path(asked).expanduser()
-    except RuntimeError:
-        raise FolderNotFound(f"There is no home folder for {asked}. Give the whole path.") from None
-    if not folder.is_absolute():
-        raise FolderNotFound(f"{asked} is not a whole path. Give it from the root, such as /home/ada/Pictures.")
-    if not folder.is_dir():
-        raise FolderNotFound(f"There is no folder {asked} on the service's machine. Check the path.")
-    return folder

@@ -12,6 +12,7 @@ from indexer.library import Library
 from indexer.progress import Progress
 from search.document import search_document
 from search.query import SearchQuery
+from search.service._folders import AllowedFolders
 from search.service._jobs import Jobs
 from search.service._loading import Loading
 from search.service._metrics import Metrics
@@ -35,6 +36,7 @@ class Service:
         self.metrics = Metrics()
         self.searches = Workers("search", settings.search_threads, settings.waiting_searches)
         self.pictures = Workers("picture", 2, 64)
+        self.folders = AllowedFolders(self.library, settings.indexable)
         self.jobs = Jobs(self._index)
 
     async def search(self, make_query: Callable[[], SearchQuery]) -> SearchAnswer:

@@ -27,6 +27,9 @@ class ServiceSettings:
     """Bearer token that every request must carry; required off the loopback interface."""
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which clients reach the service, such as a reverse proxy's."""
+    allowed_folders: tuple[Path, ...] | None = None
+    """Folders that may be indexed over HTTP, with all below them, beside those that the library has already. None: the
+    home folder of the service's user on the loopback interface, nothing off it."""
     max_body_bytes: int = 32 * 2**20
     """Largest request: an uploaded photo."""
     search_threads: int = 2
@@ -47,6 +50,16 @@ class ServiceSettings:
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the service."""
         return is_loopback(self.host)
+
+    @property
+    def indexable(self) -> tuple[Path, ...]:
+        """``allowed_folders``, or what None stands for."""
+        if self.allowed_folders is not None:
+            return self.allowed_folders
+        try:
+            return (Path.home(),) if self.on_loopback else ()
+        except RuntimeError:  # its user has none, as in some containers
+            return ()
 
 
 def is_loopback(host: str) -> bool:

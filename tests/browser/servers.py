@@ -30,7 +30,8 @@ def free_port() -> int:
 def running_service(library: Path, *, port: int | None = None, token: str | None = None) -> Iterator[str]:
     """A service of ``library``; yields its address as soon as it answers, model or not."""
     url = f"http://127.0.0.1:{port or free_port()}"
-    command = ("-m", "ui.cli", "serve", "--library", str(library), "--port", url.rpartition(":")[2])
+    where = ("--port", url.rpartition(":")[2], "--allow-folder", library.anchor)
+    command = ("-m", "ui.cli", "serve", "--library", str(library), *where)
     with _process(command, {"PHOTOSEEK_TOKEN": token} if token else {}, f"{url}/healthz"):
         yield url
 

@@ -19,9 +19,10 @@ from tests.search.service.test_search import assert_refused
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[httpx.Client]:
-    """A service of a library that does not exist yet."""
-    with running(ServiceSettings(library=tmp_path / "library", device="cpu")) as client:
+def fresh(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service of a library that does not exist yet, which may index the folders of the tests."""
+    allowed = (tmp_path_factory.getbasetemp(),)
+    with running(ServiceSettings(library=tmp_path / "library", device="cpu", allowed_folders=allowed)) as client:
         yield client
 
 

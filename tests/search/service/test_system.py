@@ -16,7 +16,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from search.service import ServiceSettings, serve
-serve(ServiceSettings(library=Path(sys.argv[1]), port=int(sys.argv[2]), device="cpu"))
+serve(ServiceSettings(library=Path(sys.argv[1]), port=int(sys.argv[2]), device="cpu", allowed_folders=(Path("/"),)))
 """
 
 
