@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer.model import Model
+from indexer.model import Model, quantised
+from indexer.tokens import QuantisedTokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,8 +21,7 @@ class Encoded:
     digests: tuple[str, ...]
     embeddings: NDArray[np.float16]
     """(B, 32, 256)."""
-    tokens: NDArray[np.float16]
-    """(B, N, D)."""
+    tokens: list[QuantisedTokens]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,5 +70,5 @@ def _encode(model: Model, digests: tuple[str, ...], pixels: list[NDArray[np.uint
     return Encoded(
         digests,
         features.embeddings.to("cpu", torch.float16).numpy(),
-        features.tokens.to("cpu", torch.float16).numpy(),
+        quantised(features.tokens),
     )

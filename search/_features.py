@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from indexer.errors import PhotoUnreadable
 from indexer.library import Library, PhotoRecord
-from indexer.model import Model
+from indexer.model import Model, quantised
 from indexer.photos import read_photo
+from indexer.tokens import QuantisedTokens
 from search._originals import unchanged
 
 
@@ -22,7 +23,7 @@ class MatchFeatures:
         self._model = model
         self._encoding = threading.Lock()
 
-    def of(self, content_ids: Sequence[int]) -> dict[int, NDArray[np.float16]]:
+    def of(self, content_ids: Sequence[int]) -> dict[int, QuantisedTokens]:
         """Tokens (N, D) of each picture; a picture whose original is gone, or has changed, is not among them."""
         found = self._cached(content_ids)
         if len(found) == len(content_ids):
@@ -30,16 +31,17 @@ class MatchFeatures:
         # One at a time: searches that lack the same pictures would otherwise each encode them.
         with self._encoding:
             found |= self._cached([content_id for content_id in content_ids if content_id not in found])
-            for content_id, tokens in self._encode([each for each in content_ids if each not in found]):
-                self._library.add_match_features(content_id, tokens)
-                found[content_id] = tokens
+            for tokens in self._encode([each for each in content_ids if each not in found]):
+                self._library.add_match_features(self._model.identity, tokens)
+                found |= tokens
         return found
 
-    def _cached(self, content_ids: Sequence[int]) -> dict[int, NDArray[np.float16]]:
-        cached = self._library.match_features(content_ids)
+    def _cached(self, content_ids: Sequence[int]) -> dict[int, QuantisedTokens]:
+        cached = self._library.match_features(self._model.identity, content_ids)
         return {content_id: tokens for content_id, tokens in cached.items() if tokens.shape == self._model.token_shape}
 
-    def _encode(self, content_ids: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float16]]]:
+    def _encode(self, content_ids: Sequence[int]) -> Iterator[dict[int, QuantisedTokens]]:
+        """Tokens of the pictures that can be read, batch by batch."""
         files = self._library.photos_of(content_ids)
         for start in range(0, len(content_ids), self._model.batch_size):
             batch = content_ids[start : start + self._model.batch_size]
@@ -47,8 +49,7 @@ class MatchFeatures:
             readable = {content_id: array for content_id, array in pixels.items() if array is not None}
             if readable:
                 images = torch.from_numpy(np.stack(list(readable.values()))).permute(0, 3, 1, 2)
-                tokens = self._model.encode_images(images).tokens.to(torch.float16).cpu().numpy()
-                yield from zip(readable, tokens, strict=True)
+                yield dict(zip(readable, quantised(self._model.encode_images(images).tokens), strict=True))
 
     def _pixels(self, files: Sequence[PhotoRecord]) -> NDArray[np.uint8] | None:
         for file in files:

@@ -11,8 +11,9 @@ from PIL.Image import Image
 
 from indexer.errors import ModelMismatch
 from indexer.library import Library, Neighbour
-from indexer.model import Model
+from indexer.model import Model, restored
 from indexer.photos import squash
+from indexer.tokens import QuantisedTokens
 from search._features import MatchFeatures
 from search.query import DEPTH, SearchQuery, SearchResponse, SearchResult
 
@@ -125,7 +126,7 @@ class SearchEngine:
         return reranked + self._leave_out(encoded, others)
 
     def _rerank(
-        self, query: SearchQuery, neighbours: Sequence[Neighbour], tokens: dict[int, NDArray[np.float16]]
+        self, query: SearchQuery, neighbours: Sequence[Neighbour], tokens: dict[int, QuantisedTokens]
     ) -> list[_Ranked]:
         """Pictures that the ITM head looked at, best first, without those that a ``without`` text matches."""
         content_ids = [neighbour.content_id for neighbour in neighbours]
@@ -146,14 +147,14 @@ class SearchEngine:
         ]
 
     def _match(
-        self, content_ids: Sequence[int], tokens: dict[int, NDArray[np.float16]], text: str
+        self, content_ids: Sequence[int], tokens: dict[int, QuantisedTokens], text: str
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ITM logits of a match, and its probabilities."""
         logits = np.zeros((len(content_ids), 2))
         for start in range(0, len(content_ids), self._model.batch_size):
             batch = content_ids[start : start + self._model.batch_size]
-            stacked = torch.from_numpy(np.stack([tokens[content_id] for content_id in batch])).to(self._model.device)
-            logits[start : start + len(batch)] = self._model.match(stacked, [text] * len(batch)).cpu().numpy()
+            seen = restored([tokens[content_id] for content_id in batch], self._model.device)
+            logits[start : start + len(batch)] = self._model.match(seen, [text] * len(batch)).cpu().numpy()
         return logits[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
 
     def _leave_out(self, encoded: _Encoded, neighbours: Sequence[Neighbour]) -> list[_Ranked]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from indexer.errors import AnnotationsInvalid, QueryInvalid
 from indexer.library import Library
-from indexer.model import EMBEDDING_SIZE, Model, ModelIdentity
+from indexer.model import EMBEDDING_SIZE, Model, ModelIdentity, restored
 from indexer.pipeline import index_folders
 from search._annotations import AnnotatedPhoto, read_annotations
 from search._features import MatchFeatures
@@ -309,7 +309,7 @@ def _match(
         order = sorted(range(len(numbers)), key=lambda pair: len(asked[pair]))
         for first in range(0, len(order), _PAIR_BATCH):
             batch = order[first : first + _PAIR_BATCH]
-            seen = torch.from_numpy(np.stack([tokens[contents[pair]] for pair in batch])).to(model.device)
+            seen = restored([tokens[contents[pair]] for pair in batch], model.device)
             matched = model.match(seen, [asked[pair] for pair in batch])
             logits[start + np.array(batch)] = matched.float().cpu().numpy()
         on_progress(EvaluationProgress("matching", start + len(order), len(distinct)))

@@ -8,17 +8,19 @@ import contextlib
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer.embedding import ModelIdentity
+from indexer.library._byte_budget import ByteBudget
+from indexer.tokens import QuantisedTokens
 
 _MAGIC = b"PSk1"
 _TRAILER = struct.Struct("<I4s")
 _SHAPE = struct.Struct("<II")
+_TOKENS = ".tokens"
 
 
 class FileCache:
@@ -31,19 +33,19 @@ class FileCache:
     def get(self, digest: str) -> bytes | None:
         """What was put; None if there is nothing, or nothing whole."""
         try:
-            return _unsealed(self._path(digest).read_bytes())
+            return _unsealed(self.path(digest).read_bytes())
         except OSError:
             return None
 
     def put(self, digest: str, data: bytes) -> None:
         """Keep, in place of what there was. Where nothing can be written, nothing is kept: it is only a cache."""
         with contextlib.suppress(OSError):
-            _write_whole(self._path(digest), data + _TRAILER.pack(zlib.crc32(data), _MAGIC))
+            _write_whole(self.path(digest), data + _TRAILER.pack(zlib.crc32(data), _MAGIC))
 
     def remove(self, digest: str) -> None:
         """Forget."""
         with contextlib.suppress(OSError):
-            self._path(digest).unlink()
+            self.path(digest).unlink()
 
     def files(self) -> Iterator[Path]:
         """Every file there is, whatever it is."""
@@ -51,29 +53,33 @@ class FileCache:
 
     def digest_of(self, path: Path) -> str | None:
         """The digest that a file of this cache is kept by; None for a file that is not one."""
-        return path.stem if path.suffix == self._suffix and path == self._path(path.stem) else None
+        return path.stem if path.suffix == self._suffix and path == self.path(path.stem) else None
 
     def size(self) -> int:
         """Bytes on disk."""
         return sum(_size(path) for path in self.files())
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Where the file of a digest is."""
         # In 256 folders: some file systems and many tools are slow with 100,000 files in one.
         return self._directory / digest[:2] / f"{digest}{self._suffix}"
 
 
-def pack_tokens(tokens: NDArray[np.float16]) -> bytes:
-    """(N, D) tokens as N and D in 32 bits each, then the little-endian values."""
-    return _SHAPE.pack(*tokens.shape) + tokens.astype("<f2", copy=False).tobytes()
+def pack_tokens(tokens: QuantisedTokens) -> bytes:
+    """N and D in 32 bits each, then D float32 scales, then N x D int8 values; little-endian."""
+    return _SHAPE.pack(*tokens.shape) + tokens.scales.astype("<f4", copy=False).tobytes() + tokens.values.tobytes()
 
 
-def unpack_tokens(data: bytes) -> NDArray[np.float16]:
+def unpack_tokens(data: bytes) -> QuantisedTokens:
     """The inverse of ``pack_tokens``. Raises ValueError for anything else."""
     if len(data) < _SHAPE.size:
         raise ValueError("too short for tokens")
-    return (
-        np.frombuffer(data, "<f2", offset=_SHAPE.size).reshape(_SHAPE.unpack_from(data)).astype(np.float16, copy=False)
-    )
+    count, width = _SHAPE.unpack_from(data)
+    if len(data) != _SHAPE.size + 4 * width + count * width:
+        raise ValueError("of another length than its tokens have")
+    scales = np.frombuffer(data, "<f4", width, _SHAPE.size).astype(np.float32, copy=False)
+    values = np.frombuffer(data, np.int8, offset=_SHAPE.size + 4 * width)
+    return QuantisedTokens(values.reshape(count, width), scales)
 
 
 def _write_whole(path: Path, data: bytes) -> None:
@@ -108,18 +114,42 @@ class Caches:
     def __init__(self, directory: Path) -> None:
         self.thumbnails = FileCache(directory / "thumbnails", ".webp")
         self._features = directory / "features"
+        self._room = ByteBudget(self._features)
 
-    def features(self, model: ModelIdentity) -> FileCache:
-        """Match features by one model."""
-        return FileCache(self._features / model.digest[:16], ".tokens")
+    def features(self, model: ModelIdentity, digest: str) -> QuantisedTokens | None:
+        """Match features of a picture by one model, which are then used last; None if there are none, or none whole."""
+        cache = self._of_model(model)
+        data = cache.get(digest)
+        if data is None:
+            return None
+        self._room.used_now(cache.path(digest))
+        with contextlib.suppress(ValueError):
+            return unpack_tokens(data)
+        return None
+
+    def put_features(self, model: ModelIdentity, tokens: Mapping[str, QuantisedTokens], limit: int) -> None:
+        """Keep match features by digest, and at most ``limit`` bytes of them: those used longest ago go."""
+        cache = self._of_model(model)
+        for digest, each in tokens.items():
+            data = pack_tokens(each)
+            if len(data) <= limit:
+                cache.put(digest, data)
+                self._room.written(len(data) + _TRAILER.size, limit)
+
+    def limit_features(self, limit: int) -> None:
+        """Delete the match features used longest ago, as if the last ones had just been kept."""
+        self._room.keep_within(limit)
 
     def all(self) -> dict[str, list[FileCache]]:
         """Every cache there is, by what it holds."""
         models = sorted(path for path in self._features.glob("*") if path.is_dir())
-        return {"thumbnails": [self.thumbnails], "match_features": [FileCache(path, ".tokens") for path in models]}
+        return {"thumbnails": [self.thumbnails], "match_features": [FileCache(path, _TOKENS) for path in models]}
 
     def forget(self, digest: str) -> None:
         """Remove all that is kept of a picture."""
         for caches in self.all().values():
             for cache in caches:
                 cache.remove(digest)
+
+    def _of_model(self, model: ModelIdentity) -> FileCache:
+        return FileCache(self._features / model.digest[:16], _TOKENS)

@@ -1,14 +1,14 @@
 """A library: what is known of the photos of some folders, in one directory."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
@@ -16,7 +16,7 @@ from indexer.errors import PhotoNotFound
 from indexer.library import _catalog as catalog
 from indexer.library import _overview as overview
 from indexer.library import _photos as photos
-from indexer.library._caches import Caches, pack_tokens, unpack_tokens
+from indexer.library._caches import Caches
 from indexer.library._current_vectors import CurrentVectors
 from indexer.library._lock import writer_lock
 from indexer.library._migrations import FORMAT_VERSION
@@ -31,10 +31,11 @@ from indexer.library._records import (
     PhotoRecord,
     VerifyReport,
 )
-from indexer.library._tables import Content
+from indexer.library._tables import CatalogState, Content
 from indexer.library._vectors import INDEX_KIND
 from indexer.library._verify import verify
 from indexer.library._writer import Writer
+from indexer.tokens import QuantisedTokens
 
 
 class Library:
@@ -139,6 +140,8 @@ class Library:
                 vectors=embedded * QUERY_TOKENS,
                 index_kind=INDEX_KIND,
                 bytes=self._sizes(),
+                match_features=sum(1 for cache in self._caches.all()["match_features"] for _ in cache.files()),
+                match_cache_bytes=catalog.state(session).match_cache_bytes,
             )
 
     def nearest(self, query: NDArray[np.float32], k: int, filters: Filters = Filters()) -> list[Neighbour]:  # noqa: B008
@@ -184,28 +187,26 @@ class Library:
             stacked[place] = vectors
         return stacked
 
-    def match_features(self, content_ids: Sequence[int]) -> dict[int, NDArray[np.float16]]:
-        """Tokens (N, D) of the active model, of those pictures for which they are cached."""
-        found = {}
+    def match_features(self, model: ModelIdentity, content_ids: Sequence[int]) -> dict[int, QuantisedTokens]:
+        """Tokens by that model, of those pictures for which they are cached."""
         with Session(self._engine) as session:
-            model = catalog.active_model(session)
-            if model is None:
-                return {}
             digests = _digests(session, content_ids)
-            cache = self._caches.features(catalog.identity(model))
-        for content_id, digest in digests.items():
-            with contextlib.suppress(ValueError):
-                if (data := cache.get(digest)) is not None:
-                    found[content_id] = unpack_tokens(data)
-        return found
+        found = {content_id: self._caches.features(model, digest) for content_id, digest in digests.items()}
+        return {content_id: tokens for content_id, tokens in found.items() if tokens is not None}
 
-    def add_match_features(self, content_id: int, tokens: NDArray[np.float16]) -> None:
-        """Cache tokens (N, D) of the active model. Needs no writer: a cache is not the truth."""
+    def add_match_features(self, model: ModelIdentity, tokens: Mapping[int, QuantisedTokens]) -> None:
+        """Cache tokens by that model, by content id. Needs no writer: a cache is not the truth."""
         with Session(self._engine) as session:
-            model = catalog.active_model(session)
-            digest = _digests(session, [content_id]).get(content_id)
-            if model is not None and digest is not None:
-                self._caches.features(catalog.identity(model)).put(digest, pack_tokens(tokens))
+            digests = _digests(session, list(tokens))
+            limit = catalog.state(session).match_cache_bytes
+        by_digest = {digest: tokens[content_id] for content_id, digest in digests.items()}
+        self._caches.put_features(model, by_digest, limit)
+
+    def limit_match_features(self, limit: int) -> None:
+        """Keep at most so many bytes of match features, from now on and whoever writes. Needs no writer, as above."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(update(CatalogState).values(match_cache_bytes=limit))
+        self._caches.limit_features(limit)
 
     def thumbnail(self, content_id: int) -> bytes | None:
         """WebP, longest side 512 pixels; None if it is not cached."""

@@ -3,6 +3,7 @@
 Steps are written with tables of their own, not with the models: those say how the catalog is now.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from uuid import uuid4
 
@@ -21,7 +22,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
+
+from indexer.library import _sqlite as sqlite
 
 Migration = Callable[[Connection], None]
 
@@ -99,8 +103,17 @@ def _create_tables(connection: Connection) -> None:
     connection.execute(state.insert().values(id=1, library=uuid4().hex, revision=0))
 
 
+def _limit_match_features(connection: Connection) -> None:
+    connection.execute(
+        text("ALTER TABLE catalog_state ADD COLUMN match_cache_bytes BIGINT NOT NULL DEFAULT 4000000000")
+    )
+    # They are kept in another form now. It is a cache: what is asked for is made again.
+    shutil.rmtree(sqlite.directory(connection) / "features", ignore_errors=True)
+
+
 MIGRATIONS: Mapping[int, Migration] = {
     1: _create_tables,
+    2: _limit_match_features,
 }
 """By the format version that each leads to."""
 FORMAT_VERSION = max(MIGRATIONS)

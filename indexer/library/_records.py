@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from indexer.embedding import ModelIdentity
 from indexer.facts import PhotoFacts
+from indexer.tokens import QuantisedTokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class NewContent:
     """Why it could not be decoded."""
     embeddings: NDArray[np.float16] | None = None
     """(32, 256), of the model in use."""
-    tokens: NDArray[np.float16] | None = None
-    """(N, D), of the model in use, for the match-feature cache."""
+    tokens: QuantisedTokens | None = None
+    """Of the model in use, for the match-feature cache."""
     thumbnail: bytes | None = None
     """WebP, for the thumbnail cache."""
 
@@ -213,6 +214,10 @@ class LibraryStatus:
     index_kind: str
     bytes: dict[str, int]
     """On disk: "catalog", "vectors", "thumbnails", "match_features"."""
+    match_features: int
+    """Pictures that have match features, counted once for each model."""
+    match_cache_bytes: int
+    """How large the match features may become."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ def connect(path: Path) -> Engine:
         pool_size=4,
         # One connection a thread at most, and no thread should ever wait for another's.
         max_overflow=-1,
+        execution_options={"catalog": path},
     )
     event.listen(engine, "begin", _begin)
     event.listen(engine, "handle_error", lambda context: _explain(context, path))
@@ -91,6 +92,12 @@ def is_catalog(connection: Connection) -> bool:
 def format_version(connection: Connection) -> int:
     """The number of the last migration that the catalog has been through."""
     return int(connection.execute(text("PRAGMA user_version")).scalar_one())
+
+
+def directory(connection: Connection) -> Path:
+    """Where the catalog file is."""
+    path: Path = connection.get_execution_options()["catalog"]
+    return path.parent
 
 
 def set_format_version(connection: Connection, version: int) -> None:

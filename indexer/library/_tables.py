@@ -63,6 +63,7 @@ class CatalogState(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     library: Mapped[str] = mapped_column(Text)
     revision: Mapped[int] = mapped_column(BigInteger)
+    match_cache_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class Folder(Base):

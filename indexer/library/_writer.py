@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
 from indexer.library import _catalog as catalog
-from indexer.library._caches import Caches, pack_tokens
+from indexer.library._caches import Caches
 from indexer.library._current_vectors import CurrentVectors
 from indexer.library._filters import starts_with
 from indexer.library._folders import canonical, homes, prefix
@@ -214,8 +214,11 @@ class Writer:
         for content in contents:
             if content.thumbnail is not None:
                 self._caches.thumbnails.put(content.digest, content.thumbnail)
-            if content.tokens is not None and self._model is not None:
-                self._caches.features(self._model).put(content.digest, pack_tokens(content.tokens))
+        tokens = {content.digest: content.tokens for content in contents if content.tokens is not None}
+        if tokens and self._model is not None:
+            with Session(self._engine) as session:
+                limit = catalog.state(session).match_cache_bytes
+            self._caches.put_features(self._model, tokens, limit)
 
     def _forget_contents_without_photos(self) -> None:
         # Only when no run is under way: a run may have asked for a picture that it is about to record a file of.

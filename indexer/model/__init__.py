@@ -1,6 +1,7 @@
 """The models: photos and texts in, embeddings and match logits out."""
 
 from indexer.model._interface import EMBEDDING_SIZE, QUERY_TOKENS, ImageFeatures, Model, ModelIdentity
+from indexer.model._quantisation import quantised, restored
 from indexer.model._registry import ModelDescription, available_models, load_model
 
 __all__ = [
@@ -12,4 +13,6 @@ __all__ = [
     "ModelIdentity",
     "available_models",
     "load_model",
+    "quantised",
+    "restored",
 ]

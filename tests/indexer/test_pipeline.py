@@ -127,9 +127,10 @@ class TestFirstRun:
             assert photo.facts == expected.facts
             assert library.thumbnail(content_id) == expected.thumbnail
             assert np.abs(library.embeddings([content_id])[0] - features.embeddings[0].numpy()).max() < 2e-3
-            tokens = library.match_features([content_id])[content_id]
+            tokens = library.match_features(model.identity, [content_id])[content_id]
             assert tokens.shape == model.token_shape
-            assert np.abs(tokens - features.tokens[0].numpy()).max() < 0.02 * np.abs(tokens).max()
+            restored = tokens.values * tokens.scales
+            assert np.abs(restored - features.tokens[0].numpy()).max() < 0.02 * np.abs(restored).max()
 
     def test_runs_again_for_nothing(self, index: Index, photos: Path) -> None:
         for n in range(3):

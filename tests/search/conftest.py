@@ -14,8 +14,9 @@ from PIL import Image
 
 from indexer.facts import PhotoFacts
 from indexer.library import IndexedFile, Library, NewContent
-from indexer.model import Model
+from indexer.model import Model, quantised
 from indexer.photos import open_rgb, squash
+from indexer.tokens import QuantisedTokens
 
 PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "coins.png", "hubble_deep_field.jpg")
 VARIANTS = 200
@@ -37,7 +38,7 @@ class Variant:
     path: Path
     facts: PhotoFacts
     embeddings: NDArray[np.float16]
-    tokens: NDArray[np.float16] | None
+    tokens: QuantisedTokens | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _variants(model: Model, folder: Path) -> Iterator[Variant]:
     for number in range(len(PICTURES) * VARIANTS):
         kind = number % len(PICTURES)
         embeddings = features.embeddings[kind].numpy() + random.normal(0, 0.03, (32, 256))
-        tokens = features.tokens[kind].numpy() + random.normal(0, 0.3, model.token_shape)
+        tokens = features.tokens[kind] + torch.from_numpy(random.normal(0, 0.3, model.token_shape))
         yield Variant(
             path=folder / f"{number % 5}" / f"{number}.jpg",
             facts=PhotoFacts(
@@ -93,5 +94,5 @@ def _variants(model: Model, folder: Path) -> Iterator[Variant]:
                 longitude=None if number % 2 else number % 170,
             ),
             embeddings=(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float16),
-            tokens=None if number % LOST == 0 else tokens.astype(np.float16),
+            tokens=None if number % LOST == 0 else quantised(tokens[None])[0],
         )

@@ -13,7 +13,7 @@ import torch
 from indexer.errors import ModelMismatch, PhotoNotFound
 from indexer.facts import PhotoFacts
 from indexer.library import Filters, IndexedFile, Library, Near, NewContent
-from indexer.model import Model, ModelIdentity
+from indexer.model import Model, ModelIdentity, restored
 from indexer.photos import read_photo
 from search.engine import SearchEngine
 from search.query import DEPTH, SearchQuery, SearchResponse
@@ -45,7 +45,7 @@ def brute_force(
         return float((variant.embeddings.astype(np.float32) @ to).max())
 
     def match(variant: Variant, text: str) -> tuple[float, float]:
-        no, yes = model.match(torch.from_numpy(variant.tokens)[None], [text])[0].tolist()
+        no, yes = model.match(restored([variant.tokens], model.device), [text])[0].tolist()
         return yes, 1 / (1 + math.exp(no - yes))
 
     without = [model.encode_texts([text])[0].numpy() for text in query.without]
@@ -264,7 +264,7 @@ def test_missing_match_features_are_made_once_from_the_original(model: Model, sm
     engine = SearchEngine(small.library, model)
     first = engine.search(SearchQuery(text="a cat")).results[0]
     assert first.match is not None
-    assert list(small.library.match_features([first.photo.content_id])) == [first.photo.content_id]
+    assert list(small.library.match_features(model.identity, [first.photo.content_id])) == [first.photo.content_id]
     path.unlink()
     assert engine.search(SearchQuery(text="a cat")).results[0].match == first.match
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from indexer.errors import AnnotationsInvalid, QueryInvalid
-from indexer.model import Model
+from indexer.model import Model, quantised, restored
 from indexer.model.blip2 import load_blip2
 from indexer.photos import read_photo
 from search._metrics import calibration_error
@@ -72,7 +72,7 @@ class Oracle:
         texts += [f"a photo of a {label}" for label in self.labels]
         embeddings = features.embeddings.half().float()  # as a library stores them
         self.similarity = (embeddings @ model.encode_texts(texts).T).amax(dim=1).numpy()
-        tokens = features.tokens.half()
+        tokens = restored(quantised(features.tokens), model.device)
         logits = torch.stack([model.match(tokens[[photo] * len(texts)], texts) for photo in range(len(CAPTIONS))])
         self.logit = logits[..., 1].numpy()
         self.probability = logits.softmax(dim=-1)[..., 1].numpy()

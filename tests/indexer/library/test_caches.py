@@ -1,20 +1,32 @@
 """Thumbnails and match features: there, or a miss; never wrong, never an error."""
 
+import os
+import sqlite3
+import struct
+import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from indexer.library import Library, NewContent
+from indexer.tokens import QuantisedTokens
 from tests.indexer.library.pictures import FACTS, MODEL, OTHER_MODEL, embeddings_of, file
 
 THUMBNAIL = b"RIFF\x08\x00\x00\x00WEBP1234"
 
 
-def tokens_of(number: int) -> NDArray[np.float16]:
-    return np.random.default_rng(number).standard_normal((50, 256)).astype(np.float16)
+def tokens_of(number: int) -> QuantisedTokens:
+    random = np.random.default_rng(number)
+    return QuantisedTokens(random.integers(-127, 128, (50, 256), dtype=np.int8), random.random(256, dtype=np.float32))
+
+
+def assert_same(tokens: QuantisedTokens, expected: QuantisedTokens) -> None:
+    assert (tokens.values.dtype, tokens.scales.dtype) == (np.int8, np.float32)
+    np.testing.assert_array_equal(tokens.values, expected.values)
+    np.testing.assert_array_equal(tokens.scales, expected.scales)
 
 
 @pytest.fixture
@@ -42,20 +54,19 @@ def cache_file(library: Library, part: str, digest: str) -> Path:
 
 
 def test_come_back_as_they_were_given(library: Library, ids: list[int]) -> None:
-    features = library.match_features([*ids, 999])
+    features = library.match_features(MODEL, [*ids, 999])
     assert sorted(features) == ids
     for number, content_id in enumerate(ids):
-        np.testing.assert_array_equal(features[content_id], tokens_of(number))
-        assert features[content_id].dtype == np.float16
+        assert_same(features[content_id], tokens_of(number))
         assert library.thumbnail(content_id) == THUMBNAIL + "abc"[number].encode()
     assert library.thumbnail(999) is None
 
 
 def test_are_filled_on_demand(library: Library, ids: list[int]) -> None:
-    library.add_match_features(ids[0], tokens_of(77))
+    library.add_match_features(MODEL, {ids[0]: tokens_of(77), 999: tokens_of(1)})
     library.add_thumbnail(ids[0], b"another")
     library.add_thumbnail(999, b"of no picture")
-    np.testing.assert_array_equal(library.match_features(ids[:1])[ids[0]], tokens_of(77))
+    assert_same(library.match_features(MODEL, ids[:1])[ids[0]], tokens_of(77))
     assert library.thumbnail(ids[0]) == b"another"
     assert library.verify().findings == ()
 
@@ -70,11 +81,13 @@ def test_features_of_one_model_are_not_those_of_another(library: Library, ids: l
     with library.writer() as writer:
         writer.use_model(OTHER_MODEL)
         writer.commit([], [NewContent("a", None, embeddings=embeddings_of("a"), tokens=tokens_of(5))])
-        np.testing.assert_array_equal(library.match_features(ids)[ids[0]], tokens_of(0))
-        writer.activate(OTHER_MODEL)
-    features = library.match_features(ids)
-    assert list(features) == [ids[0]]
-    np.testing.assert_array_equal(features[ids[0]], tokens_of(5))
+    library.add_match_features(OTHER_MODEL, {ids[1]: tokens_of(6)})
+    assert_same(library.match_features(MODEL, ids)[ids[0]], tokens_of(0))
+    assert_same(library.match_features(MODEL, ids)[ids[1]], tokens_of(1))
+    features = library.match_features(OTHER_MODEL, ids)
+    assert list(features) == ids[:2]
+    assert_same(features[ids[0]], tokens_of(5))
+    assert_same(features[ids[1]], tokens_of(6))
 
 
 def flip_a_bit(path: Path) -> None:
@@ -104,7 +117,7 @@ def test_damage_is_a_miss(library: Library, ids: list[int], damage: Callable[[Pa
     damage(cache_file(library, "thumbnails", "a"))
     damage(cache_file(library, "features", "a"))
     assert library.thumbnail(ids[0]) is None
-    assert list(library.match_features(ids)) == ids[1:]
+    assert list(library.match_features(MODEL, ids)) == ids[1:]
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(library: Library, photos: Path) -> None:
@@ -117,8 +130,81 @@ def test_a_cache_that_cannot_be_written_stops_nothing(library: Library, photos: 
         content_id = writer.find_contents(["a"])["a"].content_id
     library.add_thumbnail(content_id, THUMBNAIL)
     assert library.thumbnail(content_id) is None
-    assert library.match_features([content_id]) == {}
+    assert library.match_features(MODEL, [content_id]) == {}
     assert library.status().photos == 1
+
+
+FILE = 8 + 4 * 256 + 50 * 256 + 8
+"""Bytes of one picture's match features on disk."""
+
+
+def used(library: Library, digest: str, seconds: int) -> None:
+    os.utime(cache_file(library, "features", digest), (seconds, seconds))
+
+
+class TestBudget:
+    def test_status_says_what_the_features_take(self, library: Library, ids: list[int]) -> None:
+        status = library.status()
+        assert status.match_features == len(ids)
+        assert status.bytes["match_features"] == len(ids) * FILE
+        assert status.match_cache_bytes == 4_000_000_000
+
+    def test_what_was_used_longest_ago_goes_first(self, library: Library, ids: list[int]) -> None:
+        for digest, seconds in {"a": 20, "b": 10, "c": 30}.items():
+            used(library, digest, seconds)
+        library.limit_match_features(3 * FILE - 1)
+        assert list(library.match_features(MODEL, ids)) == [ids[0], ids[2]]
+
+    def test_a_look_is_a_use(self, library: Library, ids: list[int]) -> None:
+        for digest in "abc":
+            used(library, digest, 10)
+        library.match_features(MODEL, [ids[1]])
+        library.limit_match_features(2 * FILE)
+        assert list(library.match_features(MODEL, ids)) == [ids[1]]
+
+    def test_never_exceeds_it_whoever_writes(self, library: Library, ids: list[int]) -> None:
+        library.limit_match_features(2 * FILE)
+        with Library.open(library.directory) as other:
+            for number in range(10):
+                other.add_match_features(MODEL, {ids[number % 3]: tokens_of(number)})
+                library.add_match_features(OTHER_MODEL, {ids[number % 3]: tokens_of(number)})
+                assert library.status().bytes["match_features"] <= 2 * FILE
+            assert other.status().match_cache_bytes == 2 * FILE
+        assert library.verify().findings == ()
+
+    def test_holds_while_indexing(self, library: Library, photos: Path) -> None:
+        library.limit_match_features(3 * FILE)
+        names = [f"n{number}" for number in range(12)]
+        with library.writer() as writer:
+            writer.use_model(MODEL)
+            folder = writer.add_folder(photos)
+            for name in names:
+                content = NewContent(name, FACTS, embeddings=embeddings_of(name), tokens=tokens_of(1))
+                writer.commit([file(folder, f"{name}.jpg", name)], [content])
+        assert 0 < library.status().bytes["match_features"] <= 3 * FILE
+
+    def test_of_nothing_keeps_nothing(self, library: Library, ids: list[int]) -> None:
+        library.limit_match_features(0)
+        library.add_match_features(MODEL, {ids[0]: tokens_of(0)})
+        assert library.match_features(MODEL, ids) == {}
+        assert library.status().match_features == 0
+        assert library.thumbnail(ids[0]) is not None
+
+
+def test_features_of_format_1_are_dropped(library: Library, ids: list[int]) -> None:
+    library.close()
+    with closing(sqlite3.connect(library.directory / "catalog.sqlite")) as connection:
+        connection.execute("ALTER TABLE catalog_state DROP COLUMN match_cache_bytes")
+        connection.execute("PRAGMA user_version = 1")
+    old = np.random.default_rng(0).standard_normal((50, 256)).astype("<f2").tobytes()
+    data = struct.pack("<II", 50, 256) + old
+    cache_file(library, "features", "a").write_bytes(data + struct.pack("<I4s", zlib.crc32(data), b"PSk1"))
+    with Library.open(library.directory) as migrated:
+        assert migrated.match_features(MODEL, ids) == {}
+        assert migrated.thumbnail(ids[0]) is not None
+        assert migrated.verify().findings == ()
+        migrated.add_match_features(MODEL, {ids[0]: tokens_of(3)})
+        assert_same(migrated.match_features(MODEL, ids)[ids[0]], tokens_of(3))
 
 
 def test_verify_finds_and_drops_what_is_damaged_or_left_over(library: Library, ids: list[int]) -> None:
@@ -144,4 +230,4 @@ def test_verify_finds_and_drops_what_is_damaged_or_left_over(library: Library, i
     assert library.verify().findings == ()
     assert good.exists()
     assert not stranger.exists()
-    assert sorted(library.match_features(ids)) == [ids[0], ids[2]]
+    assert sorted(library.match_features(MODEL, ids)) == [ids[0], ids[2]]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from indexer.library import Library, NewContent
+from indexer.tokens import QuantisedTokens
 from tests.indexer.library.pictures import FACTS, MODEL, embeddings_of, file
 
 PAGE = (Path(__file__).parents[3] / "docs" / "library-format.md").read_text(encoding="utf-8")
@@ -22,7 +23,7 @@ NAMES = ["aa\udcff\\", "bb"]
 @pytest.fixture
 def directory(tmp_path: Path, photos: Path) -> Path:
     """A closed library of two pictures, with every cache filled."""
-    tokens = np.arange(12, dtype=np.float16).reshape(3, 4)
+    tokens = QuantisedTokens(np.arange(12, dtype=np.int8).reshape(3, 4), np.array([1, 2, 0, 0.5], np.float32))
     with Library.create(tmp_path / "library") as library, library.writer() as writer:
         writer.use_model(MODEL)
         folder = writer.add_folder(photos)
@@ -106,4 +107,5 @@ def test_cache_files_read_as_described(directory: Path) -> None:
         checksum, magic = struct.unpack("<I4s", data[-8:])
         assert (checksum, magic) == (zlib.crc32(data[:-8]), b"PSk1")
     assert struct.unpack("<II", data[:8]) == (3, 4)
-    assert np.frombuffer(data[8:-8], "<f2").tolist() == list(range(12))
+    assert np.frombuffer(data[8:24], "<f4").tolist() == [1, 2, 0, 0.5]
+    assert np.frombuffer(data[24:-8], "i1").tolist() == list(range(12))
