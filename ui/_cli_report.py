@@ -53,8 +53,17 @@ def print_status(status: "LibraryStatus") -> None:
             ("Vectors", f"{status.vectors:,}"),
             ("Index", status.index_kind),
             *((f"Size of {part.replace('_', ' ')}", file_size(size)) for part, size in status.bytes.items()),
+            ("Match features", _match_features(status)),
         ]
     )
+
+
+def _match_features(status: "LibraryStatus") -> str:
+    limit = f"at most {file_size(status.match_cache_bytes)}"
+    if not status.match_features:
+        return f"none yet, {limit}"
+    each = file_size(status.bytes["match_features"] // status.match_features)
+    return f"{count(status.match_features, 'picture')}, {each} each, {limit}"
 
 
 def print_verification(report: "VerifyReport") -> None:

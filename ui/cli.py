@@ -55,6 +55,16 @@ AllowFolderOption = Annotated[
         help="May be indexed over HTTP, as may what the library has already. Repeat for more.",
     ),
 ]
+MatchCacheOption = Annotated[
+    int | None,
+    typer.Option(
+        "--match-cache-mb",
+        metavar="N",
+        min=0,
+        show_default="as before, at first 4000",
+        help="How large the library's match features may become, in megabytes, from now on.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -102,6 +112,7 @@ def index(
     ] = None,
     device: DeviceOption = Device.AUTO,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: index what changes, until Ctrl-C.")] = False,
+    match_cache_mb: MatchCacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index folders of photos. Run it again whenever you like: only what changed costs time."""
@@ -112,6 +123,7 @@ def index(
     from ui._cli_progress import progress_view
 
     with Library.create(library) as opened, progress_view() as view:
+        _limit_match_cache(opened, match_cache_mb)
         loaded = load_model(model or _model_name(opened) or "compact", device)
 
         def show(event: "Progress") -> None:
@@ -355,6 +367,11 @@ def _open_picture(path: Path) -> "Image":
         return open_rgb(path)
     except PhotoUnreadable as error:
         raise PhotoUnreadable(f"{path}: {error}") from error
+
+
+def _limit_match_cache(library: "Library", megabytes: int | None) -> None:
+    if megabytes is not None:
+        library.limit_match_features(megabytes * 10**6)
 
 
 def _model_name(library: "Library") -> str | None:

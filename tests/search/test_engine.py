@@ -45,6 +45,7 @@ def brute_force(
         return float((variant.embeddings.astype(np.float32) @ to).max())
 
     def match(variant: Variant, text: str) -> tuple[float, float]:
+        assert variant.tokens is not None
         no, yes = model.match(restored([variant.tokens], model.device), [text])[0].tolist()
         return yes, 1 / (1 + math.exp(no - yes))
 
