@@ -5,14 +5,14 @@ import dataclasses
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from indexer._absent import AbsentFiles
 from indexer._encoding import Encoded, EncoderThread, ModelFailed
+from indexer._tally import Outcome, Tally
 from indexer.library import IndexedFile, KnownContent, KnownFile, NewContent, Writer
 from indexer.model import Model
 from indexer.photos import Broken, Decoded, DecodedPhoto, DecoderPool, Failed, Hashed, Vanished
@@ -28,8 +28,6 @@ _MOST_UNCOMMITTED = 500
 _BETWEEN_REFRESHES = 30.0
 """Seconds between two times that vectors.faiss is brought up to date during a run."""
 
-Outcome = Literal["added", "updated", "moved", "unchanged", "failed"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
@@ -42,16 +40,6 @@ class Task:
     """What the catalog knows of it."""
     only_picture: str | None = None
     """A digest: the file is recorded already, and its picture is to get vectors of another model."""
-
-
-class Tally:
-    """What has become of the files so far."""
-
-    def __init__(self) -> None:
-        self.outcomes: Counter[Outcome] = Counter()
-        self.removed: set[int] = set()
-        """Ids of photos whose file is gone and has not turned up elsewhere."""
-        self.embedded = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,12 +64,20 @@ class Run:
     """One run over a list of files. No more of them are under way than keep every stage busy."""
 
     def __init__(
-        self, writer: Writer, model: Model, workers: int, tally: Tally, meter: ProgressMeter, stop: threading.Event
+        self,
+        writer: Writer,
+        model: Model,
+        workers: int,
+        absent: AbsentFiles,
+        tally: Tally,
+        meter: ProgressMeter,
+        stop: threading.Event,
     ) -> None:
         """``stop`` ends it early; ``tally`` and ``meter`` are told what is committed."""
         self._writer = writer
         self._model = model
         self._workers = workers
+        self._absent = absent
         self._tally = tally
         self._meter = meter
         self._stop = stop
@@ -172,7 +168,7 @@ class Run:
         photo_id = None if before is None else before.photo_id
         outcome: Outcome = "updated"
         if before is None:
-            photo_id = self._claim_moved(known)
+            photo_id = self._claim_moved(task, known, event.digest)
             outcome = "added" if photo_id is None else "moved"
         elif before.missing:
             outcome = "added"
@@ -181,14 +177,16 @@ class Run:
         file = IndexedFile(task.folder_id, task.relative_path, event.size, event.mtime_ns, event.digest, None, photo_id)
         return _Settled(file, outcome, task.path)
 
-    def _claim_moved(self, known: KnownContent | None) -> int | None:
+    def _claim_moved(self, task: Task, known: KnownContent | None, digest: str) -> int | None:
         """A photo of the same picture whose file is gone: the new file is that photo."""
-        free = [] if known is None else [photo for photo in known.missing_photos if photo not in self._claimed]
-        if not free:
+        if known is None:
             return None
-        self._claimed.add(free[0])
-        self._tally.removed.discard(free[0])
-        return free[0]
+        free = [photo for photo in known.missing_photos if photo not in self._claimed]
+        claimed = free[0] if free else self._absent.claim(task.folder_id, digest)
+        if claimed is not None:
+            self._claimed.add(claimed)
+            self._tally.removed.discard(claimed)
+        return claimed
 
     def _on_failed(self, task: Task, digest: str | None, reason: str) -> None:
         if digest is not None:
@@ -202,8 +200,7 @@ class Run:
 
     def _on_vanished(self, task: Task) -> None:
         if task.before is not None and not task.before.missing:
-            self._writer.mark_missing([task.before.photo_id])
-            self._tally.removed.add(task.before.photo_id)
+            self._absent.vanished(task.folder_id, task.before)
         self._settled.append(_Settled(None, None, task.path))
 
     def _on_encoded(self, event: Encoded) -> None:

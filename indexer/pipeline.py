@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from indexer._run import Run, Tally, Task
+from indexer._absent import AbsentFiles, not_mounted
+from indexer._run import Run, Task
+from indexer._tally import Tally
 from indexer.errors import FolderNotFound, LibraryError
-from indexer.library import IndexedFile, KnownFile, Library, Writer
+from indexer.library import IndexedFile, Library, Writer
 from indexer.model import Model
 from indexer.progress import Progress, ProgressMeter
 from indexer.scan import FolderChanges, FolderScan, compare, display_path, outermost, scan_folder
@@ -60,12 +62,14 @@ def index_folders(
     on_progress: Callable[[Progress], None] = lambda _: None,
     cancelled: threading.Event | None = None,
     workers: int | None = None,
+    prune: bool = False,
 ) -> IndexSummary:
     """Bring the library up to date with folders of photos.
 
     A photo is indexed when its batch is committed: a run that is cancelled (``cancelled``, or Ctrl-C in the main
-    thread), fails or is killed loses nothing, and the next one continues. An indexed folder that is gone or suddenly
-    empty counts as not mounted: nothing of it is removed. If the model is not the library's active one, all present
+    thread), fails or is killed loses nothing, and the next one continues. An indexed folder that is gone, empty, or
+    suddenly lacks more than a fifth of its photos counts as not mounted: nothing of it is removed, unless ``prune``
+    says that what is not there is gone for good. If the model is not the library's active one, all present
     photos get its vectors too, and it becomes the active one when none lacks them. ``workers`` is the number of
     decoder processes (`default_workers`).
 
@@ -82,18 +86,21 @@ def index_folders(
         roots = outermost(folders)
         _refuse_absent(roots, set(writer.folders().values()))
         writer.use_model(model.identity)
+        absent = AbsentFiles(writer, tally, prune)
         tasks: list[Task] = []
         for root in roots:
             if not stop.is_set():
-                tasks += _scan(library, writer, root, tally, notes, meter)
+                scan = _scan(library, root, prune, meter)
+                tasks += _compare(writer, root, scan, absent, tally, notes)
         tasks += _backfill(writer, tasks)
         meter.enter("indexing", len(tasks))
         if tasks and not stop.is_set():
-            run = Run(writer, model, workers or default_workers(model.device), tally, meter, stop)
+            run = Run(writer, model, workers or default_workers(model.device), absent, tally, meter, stop)
             with _vectors_saved_on_failure(writer):
                 run.index(tasks)
         meter.enter("saving")
         if not stop.is_set():
+            notes += absent.settle()
             _activate(library, writer, model, notes)
         writer.refresh_vectors()
     meter.enter("done")
@@ -166,33 +173,31 @@ def _refuse_absent(roots: Sequence[Path], indexed: set[Path]) -> None:
             raise FolderNotFound(f"{display_path(root)} cannot be listed. Give yourself permission to read it.")
 
 
-def _scan(
-    library: Library, writer: Writer, root: Path, tally: Tally, notes: list[str], meter: ProgressMeter
+def _scan(library: Library, root: Path, prune: bool, meter: ProgressMeter) -> FolderScan:
+    if prune and not os.path.lexists(root):
+        return FolderScan((), ())
+    return scan_folder(root, library.directory, meter.scanned)
+
+
+def _compare(
+    writer: Writer, root: Path, scan: FolderScan, absent: AbsentFiles, tally: Tally, notes: list[str]
 ) -> list[Task]:
     """Record what a folder's scan alone tells, and return what must be read."""
     folder_id = writer.add_folder(root)
     known = writer.known_files(folder_id)
-    scan = scan_folder(root, library.directory, meter.scanned)
-    if _not_mounted(scan, known):
-        notes.append(
-            f"{display_path(root)} is gone or empty, like a disk that is not mounted; its photos were left as they are."
-        )
+    changes = compare(scan, known)
+    if "" in scan.unlistable or (changes.present and not scan.files and not absent.prune):
+        notes.append(not_mounted(root))
         return []
     notes += [
         f"{display_path(root / inside)} cannot be listed; the photos in it were left as they are."
         for inside in scan.unlistable
     ]
-    changes = compare(scan, known)
     tally.outcomes["unchanged"] += changes.unchanged
     tally.outcomes["failed"] += changes.still_failed
-    tally.removed.update(changes.vanished)
-    writer.mark_missing(changes.vanished)  # first: a picture whose old path is gone has moved
+    absent.scanned(folder_id, root, changes.present, changes.vanished)  # first: what is not at its place may have moved
     _record_returned(writer, folder_id, changes, tally)
     return [Task(root / file.relative_path, folder_id, file.relative_path, before) for file, before in changes.to_read]
-
-
-def _not_mounted(scan: FolderScan, known: dict[str, KnownFile]) -> bool:
-    return "" in scan.unlistable or (not scan.files and any(not file.missing for file in known.values()))
 
 
 def _record_returned(writer: Writer, folder_id: int, changes: FolderChanges, tally: Tally) -> None:

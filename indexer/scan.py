@@ -42,8 +42,10 @@ class FolderChanges:
     unchanged: int
     still_failed: int
     """Unchanged files that failed before: they would fail again, and are not read."""
-    vanished: tuple[int, ...]
-    """Photo ids of the files that are gone."""
+    vanished: tuple[KnownFile, ...]
+    """Files that are gone."""
+    present: int
+    """Files that were recorded as present, the vanished ones among them."""
 
 
 def outermost(folders: Sequence[Path]) -> list[Path]:
@@ -105,11 +107,12 @@ def compare(scan: FolderScan, known: Mapping[str, KnownFile]) -> FolderChanges:
             unchanged += 1
     there = {file.relative_path for file in scan.files}
     vanished = tuple(
-        file.photo_id
+        file
         for path, file in known.items()
         if path not in there and not file.missing and not _is_below(path, scan.unlistable)
     )
-    return FolderChanges(tuple(to_read), tuple(returned), unchanged, still_failed, vanished)
+    present = sum(not file.missing for file in known.values())
+    return FolderChanges(tuple(to_read), tuple(returned), unchanged, still_failed, vanished, present)
 
 
 def display_path(path: Path) -> str:

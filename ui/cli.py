@@ -112,10 +112,15 @@ def index(
     ] = None,
     device: DeviceOption = Device.AUTO,
     watch: Annotated[bool, typer.Option("--watch", help="Go on: index what changes, until Ctrl-C.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Photos that are not there are gone for good, however many they are.")
+    ] = False,
     match_cache_mb: MatchCacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index folders of photos. Run it again whenever you like: only what changed costs time."""
+    if watch and prune:
+        raise typer.BadParameter("--watch and --prune exclude each other: prune first, then watch.")
     from indexer.library import Library
     from indexer.model import load_model
     from indexer.pipeline import index_folders
@@ -138,7 +143,7 @@ def index(
         if watch:
             watch_folders(opened, loaded, folders, on_summary=tell, stop=threading.Event(), on_progress=show)
             raise typer.Exit(_INTERRUPTED)
-        summary = index_folders(opened, loaded, folders, on_progress=show)
+        summary = index_folders(opened, loaded, folders, on_progress=show, prune=prune)
         tell(summary)
         if summary.cancelled:
             raise typer.Exit(_INTERRUPTED)

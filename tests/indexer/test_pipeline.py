@@ -341,12 +341,83 @@ class TestFolders:
             photos.mkdir()
         summary = index()
         assert counts(summary) == {}
-        assert summary.notes == (f"{photos} is gone or empty, like a disk that is not mounted; its photos were left as they are.",)  # fmt: skip  # noqa: E501
+        assert [note.partition(";")[0] for note in summary.notes] == [
+            f"{photos} is gone or empty, like a disk that is not mounted"
+        ]
+        assert f"photoseek index --prune {photos}" in summary.notes[0]
         assert present(library) == before
         if kind == "empty":
             photos.rmdir()
         (tmp_path / "elsewhere").rename(photos)
         assert counts(index()) == {"unchanged": 2}
+
+    @pytest.mark.parametrize("kind", ["gone", "empty"])
+    def test_one_that_is_gone_for_good_is_removed_when_told_so(
+        self, index: Index, library: Library, photos: Path, tmp_path: Path, kind: str
+    ) -> None:
+        make(photos / "a.png", 1)
+        make(photos / "deep/b.png", 2)
+        index()
+        photos.rename(tmp_path / "elsewhere")
+        if kind == "empty":
+            photos.mkdir()
+        summary = index(prune=True)
+        assert (counts(summary), summary.notes) == ({"removed": 2}, ())
+        assert present(library) == {}
+
+    @pytest.mark.parametrize(
+        ("photo_count", "gone", "removed"),
+        [(5, 4, 4), (10, 4, 4), (10, 5, 0), (25, 5, 5), (26, 6, 0), (30, 6, 6)],
+        ids=["four of five", "few", "half", "a fifth", "more than a fifth", "many, and a fifth"],
+    )
+    def test_one_that_suddenly_lacks_many_photos_loses_none(
+        self, index: Index, library: Library, photos: Path, photo_count: int, gone: int, removed: int
+    ) -> None:
+        for n in range(photo_count):
+            make(photos / f"{'away' if n < gone else 'here'}/{n}.png", n % 2)  # two pictures: only files count
+        index()
+        (photos / "away").rename(photos.parent / "away")
+        summary = index()
+        assert (summary.removed, summary.unchanged) == (removed, photo_count - gone)
+        assert library.status().photos == photo_count - removed
+        assert len(summary.notes) == (removed == 0)
+        if removed == 0:
+            assert f"{gone} of {photo_count} photos in {photos} are not there" in summary.notes[0]
+            assert f"photoseek index --prune {photos}" in summary.notes[0]
+            assert counts(index()) == {"unchanged": photo_count - gone}, "nor in the next run"
+        (photos.parent / "away").rename(photos / "away")
+        assert library.status().photos + index().added == photo_count
+
+    def test_many_that_moved_have_moved(self, index: Index, library: Library, photos: Path) -> None:
+        for n in range(8):
+            make(photos / f"old/{n}.png", n)
+        index()
+        before = present(library)
+        (photos / "old").rename(photos / "new")
+        (photos / "new/7.png").unlink()
+        summary = index()
+        assert (counts(summary), summary.notes) == ({"moved": 7, "removed": 1}, ())
+        assert present(library) == {name: photo_id for name, photo_id in before.items() if name != "7.png"}
+
+    def test_one_that_goes_away_while_it_is_indexed_loses_nothing(
+        self, index: Index, library: Library, photos: Path
+    ) -> None:
+        for n in range(8):
+            make(photos / f"{n}.png", n)
+        index()
+        for n in range(8):
+            make(photos / f"{n}.png", n + 10)
+            age(photos / f"{n}.png")
+
+        def unplug(progress: Progress) -> None:
+            if progress.stage == "indexing" and photos.exists():
+                photos.rename(photos.parent / "unplugged")
+
+        summary = index(on_progress=unplug)
+        assert (counts(summary), len(summary.notes)) == ({}, 1)
+        assert library.status().photos == 8
+        (photos.parent / "unplugged").rename(photos)
+        assert counts(index()) == {"updated": 8, "embedded": 8}
 
     def test_in_one_another_hold_each_photo_once(self, index: Index, library: Library, photos: Path) -> None:
         make(photos / "a.png", 1)

@@ -114,9 +114,10 @@ class TestCompare:
 
     def test_gone(self) -> None:
         catalog = {"a.jpg": known(), "b.jpg": known(photo_id=2), "c.jpg": known(photo_id=3, missing=True)}
-        assert compare(FolderScan((self.FILE,), ()), catalog).vanished == (2,)
+        changes = compare(FolderScan((self.FILE,), ()), catalog)
+        assert (changes.vanished, changes.present) == ((catalog["b.jpg"],), 2)
 
     def test_what_cannot_be_listed_is_not_gone(self) -> None:
         catalog = {"in/b.jpg": known(photo_id=2), "in/deep/b.jpg": known(photo_id=3), "inn/b.jpg": known(photo_id=4)}
-        assert compare(FolderScan((), ("in",)), catalog).vanished == (4,)
+        assert compare(FolderScan((), ("in",)), catalog).vanished == (catalog["inn/b.jpg"],)
         assert compare(FolderScan((), ("",)), catalog).vanished == ()
