@@ -17,6 +17,9 @@ from indexer.tokens import QuantisedTokens
 from search._features import MatchFeatures
 from search.query import DEPTH, SearchQuery, SearchResponse, SearchResult
 
+_PAIRS_AT_ONCE = 128
+"""Candidates whose match features go to the model together."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Encoded:
@@ -151,8 +154,8 @@ class SearchEngine:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ITM logits of a match, and its probabilities."""
         logits = np.zeros((len(content_ids), 2))
-        for start in range(0, len(content_ids), self._model.batch_size):
-            batch = content_ids[start : start + self._model.batch_size]
+        for start in range(0, len(content_ids), _PAIRS_AT_ONCE):
+            batch = content_ids[start : start + _PAIRS_AT_ONCE]
             seen = restored([tokens[content_id] for content_id in batch], self._model.device)
             logits[start : start + len(batch)] = self._model.match(seen, [text] * len(batch)).cpu().numpy()
         return logits[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))

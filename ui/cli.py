@@ -262,8 +262,23 @@ def serve(
         int, typer.Option(metavar="N", min=0, max=65535, help="Where it listens; 0: any free port.")
     ] = 8765,
     allow_folders: AllowFolderOption = None,
+    match_cache_mb: MatchCacheOption = None,
+    keep_loaded: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            min=0,
+            show_default="for good",
+            help="How long BLIP-2's image encoder, 2 to 4 GB, stays in memory after it was needed.",
+        ),
+    ] = None,
 ) -> None:
     """Serve searches over HTTP."""
+    if match_cache_mb is not None:
+        from indexer.library import Library
+
+        with Library.create(library) as opened:
+            _limit_match_cache(opened, match_cache_mb)
     from search.service import ServiceSettings
     from search.service import serve as serve_http
 
@@ -275,6 +290,7 @@ def serve(
         port=port,
         token=token,
         allowed_folders=None if allow_folders is None else tuple(allow_folders),
+        keep_loaded=None if keep_loaded is None else keep_loaded * 60,
     )
     try:
         serve_http(settings)

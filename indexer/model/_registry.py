@@ -47,10 +47,12 @@ def available_models() -> tuple[ModelDescription, ...]:
     return _DESCRIPTIONS
 
 
-def load_model(name: str = "compact", device: str = "auto") -> Model:
+def load_model(name: str = "compact", device: str = "auto", keep_loaded: float | None = None) -> Model:
     """Load a model by its name, or from a directory that holds a checkpoint of either kind.
 
-    ``device`` is "cpu", "cuda", "cuda:N", or "auto": CUDA where there is one, else the CPU.
+    ``device`` is "cpu", "cuda", "cuda:N", or "auto": CUDA where there is one, else the CPU. BLIP-2's image encoder,
+    most of the model, is only loaded when it is first used, and stays in memory for ``keep_loaded`` seconds after each
+    use; None: for good. The compact model is small and always whole in memory.
 
     Raises ModelNotFound (no such name or directory), CheckpointInvalid (weights missing, unexpected or of another
     architecture), ModelError (the device is not there, or a model cannot be downloaded).
@@ -60,28 +62,28 @@ def load_model(name: str = "compact", device: str = "auto") -> Model:
 
         return load_compact(_COMPACT_CHECKPOINT, _choose_device(device), name)
     if name in {description.name for description in _DESCRIPTIONS}:
-        from indexer.model.blip2 import load_published  # noqa: PLC0415 (transformers is slow to import)
+        from indexer.model.blip2 import EncoderOptions, load_published  # noqa: PLC0415 (transformers is slow to import)
 
-        return load_published(name, _choose_device(device))
+        return load_published(name, _choose_device(device), EncoderOptions(keep_loaded=keep_loaded))
     directory = Path(name).expanduser()
     if not directory.is_dir():
         known = ", ".join(description.name for description in _DESCRIPTIONS)
         raise ModelNotFound(
             f"There is no model {name!r}. Known models: {known}; or give the path of a directory with a checkpoint."
         )
-    return _load_directory(directory.resolve(), _choose_device(device))
+    return _load_directory(directory.resolve(), _choose_device(device), keep_loaded)
 
 
-def _load_directory(directory: Path, device: str) -> Model:
+def _load_directory(directory: Path, device: str, keep_loaded: float | None) -> Model:
     kind = _kind_of(directory)
     if kind == "photoseek-compact":
         from indexer.model.compact import load_compact  # noqa: PLC0415 (only the model that is asked for is imported)
 
         return load_compact(directory, device)
     if kind == "blip-2":
-        from indexer.model.blip2 import load_blip2  # noqa: PLC0415 (transformers is slow to import)
+        from indexer.model.blip2 import EncoderOptions, load_blip2  # noqa: PLC0415 (transformers is slow to import)
 
-        return load_blip2(directory, device)
+        return load_blip2(directory, device, encoder=EncoderOptions(keep_loaded=keep_loaded))
     raise CheckpointInvalid(
         f"{directory / 'config.json'} describes a model of type {kind!r}; "
         "PhotoSeek runs 'photoseek-compact' and 'blip-2'."

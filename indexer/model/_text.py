@@ -25,9 +25,12 @@ def clean_text(text: str) -> str:
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:
     """Clean B texts and tokenise them: token ids and attention mask, (B, L) int64 each, L the longest of this batch.
 
-    ``tokenizer`` truncates, pads and adds [CLS] and [SEP] itself.
+    A text that many photos are matched with is tokenised once. ``tokenizer`` truncates, pads and adds [CLS] and [SEP]
+    itself.
     """
-    encodings = tokenizer.encode_batch([clean_text(text) for text in texts])
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    encodings = tokenizer.encode_batch([clean_text(text) for text in row_of])
+    rows = torch.tensor([row_of[text] for text in texts], device=device)
     ids = torch.tensor([encoding.ids for encoding in encodings], device=device)
     mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
-    return ids, mask
+    return ids[rows], mask[rows]

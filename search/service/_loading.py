@@ -73,7 +73,7 @@ class Loading:
         try:
             active = self._library.active_model()
             name = self._settings.model or (active.name if active is not None else "compact")
-            model = load_model(name, self._settings.device)
+            model = load_model(name, self._settings.device, self._settings.keep_loaded)
             self._loaded = Loaded(model, SearchEngine(self._library, model))
         except PhotoSeekError as error:
             self.error = str(error)

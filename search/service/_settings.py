@@ -19,6 +19,8 @@ class ServiceSettings:
     model: str | None = None
     """Name or path of the model; None: the one the library is searched with, else "compact"."""
     device: str = "auto"
+    keep_loaded: float | None = None
+    """For how many seconds a large image encoder stays in memory after it was needed; None: for good."""
     host: str = "127.0.0.1"
     """Address or name to listen on."""
     port: int = DEFAULT_PORT

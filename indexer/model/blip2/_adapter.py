@@ -11,28 +11,46 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import Blip2ForImageTextRetrieval
+from transformers import Blip2ForImageTextRetrieval, Blip2VisionConfig
 
+from indexer.model._batches import Batches
 from indexer.model._interface import ImageFeatures, ModelIdentity
 from indexer.model._text import tokenise
+from indexer.model.blip2._image_encoder import ImageEncoder
 
 # CLIP's statistics, which the image encoder was trained with.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
+# What is tried first. A batch on a GPU needs some 3 GB beside the weights; on a CPU larger ones would not be faster.
+_PHOTOS_ON_GPU, _PHOTOS_ON_CPU = 128, 4
+_PAIRS_ON_GPU, _PAIRS_ON_CPU = 256, 32
+
 
 class Blip2Model:
     """BLIP-2's first stage: ViT, 32-query Q-Former, ITC projections and ITM head.
 
-    The image encoder runs in the dtype it was loaded in; the Q-Former, the projections, the normalisation and the
-    scores are float32. Nothing of it changes after loading, so several threads may call it.
+    The image encoder runs in the dtype it is loaded in; the Q-Former, the projections, the normalisation and the
+    scores are float32. Only ``encode_images`` needs the image encoder, so only there is it loaded. Several threads may
+    call it. Photos and pairs beyond what the device has memory for go through in smaller batches.
     """
 
     def __init__(
-        self, network: Blip2ForImageTextRetrieval, tokenizer: Tokenizer, identity: ModelIdentity, device: str
+        self,
+        network: Blip2ForImageTextRetrieval,
+        encoder: ImageEncoder,
+        tokenizer: Tokenizer,
+        identity: ModelIdentity,
+        device: str,
     ) -> None:
-        """``tokenizer`` truncates, pads and adds [CLS] and [SEP] itself; ``network`` is on ``device``."""
+        """``network`` is all but the image encoder, on ``device``. ``tokenizer`` truncates, pads and adds [CLS] and
+        [SEP] itself.
+        """
         self._network = network
+        self._encoder = encoder
+        on_gpu = device.startswith("cuda")
+        self._photos = Batches(_PHOTOS_ON_GPU if on_gpu else _PHOTOS_ON_CPU)
+        self._pairs = Batches(_PAIRS_ON_GPU if on_gpu else _PAIRS_ON_CPU)
         self._tokenizer = tokenizer
         self._identity = identity
         self._device = device
@@ -49,16 +67,25 @@ class Blip2Model:
 
     @property
     def image_size(self) -> int:
-        return cast("int", self._network.vision_model.config.image_size)  # the checkpoint was refused otherwise
+        return cast("int", self._vision_config.image_size)  # the checkpoint was refused otherwise
 
     @property
     def token_shape(self) -> tuple[int, int]:
-        _, count, width = self._network.vision_model.embeddings.position_embedding.shape
-        return count, width
+        side = self.image_size // self._vision_config.patch_size
+        return side * side + 1, self._vision_config.hidden_size
 
     @property
     def batch_size(self) -> int:
-        return 64 if self._device.startswith("cuda") else 4
+        return self._photos.size
+
+    @property
+    def parameters_loaded(self) -> int:
+        """How many of its parameters are in memory."""
+        return self._encoder.parameters + sum(each.numel() for each in self._network.parameters())
+
+    @property
+    def _vision_config(self) -> Blip2VisionConfig:
+        return cast("Blip2VisionConfig", self._network.config.vision_config)
 
     @property
     def match_weight(self) -> float:
@@ -77,12 +104,19 @@ class Blip2Model:
                 f"This model takes uint8 pixels of shape (B, 3, {size}, {size}), "
                 f"not {pixels.dtype} of shape {tuple(pixels.shape)}."
             )
-        normalised = (pixels.to(self._device).float() / 255 - self._mean) / self._std
-        tokens = self._network.vision_model(pixel_values=normalised).last_hidden_state
+        pixels = self._on_device(pixels)
+        with self._encoder.in_use() as encoder:
+            tokens = self._photos.run(
+                lambda some: encoder(pixel_values=(some.float() / 255 - self._mean) / self._std).last_hidden_state,
+                pixels,
+            )
+        return ImageFeatures(tokens, self._photos.run(self._embed, tokens))
+
+    def _embed(self, tokens: Tensor) -> Tensor:
         hidden = self._network.qformer(
-            query_embeds=self._queries(len(pixels)), encoder_hidden_states=tokens.float()
+            query_embeds=self._queries(len(tokens)), encoder_hidden_states=tokens.float()
         ).last_hidden_state
-        return ImageFeatures(tokens, normalize(self._network.vision_projection(hidden), dim=-1))
+        return normalize(self._network.vision_projection(hidden), dim=-1)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -96,16 +130,25 @@ class Blip2Model:
     @torch.inference_mode()
     def match(self, tokens: Tensor, texts: Sequence[str]) -> Tensor:
         """(B, N, D) tokens, B strings -> ITM logits (B, 2) float32, the mean over the 32 query tokens."""
-        queries = self._queries(len(texts))
         ids, mask = tokenise(self._tokenizer, texts, self._device)
+        return self._pairs.run(self._match, self._on_device(tokens), ids, mask)
+
+    def _match(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        queries = self._queries(len(tokens))
         hidden = self._network.qformer(
             query_embeds=self._network.embeddings(input_ids=ids, query_embeds=queries),
             query_length=queries.shape[1],
             attention_mask=torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1),
-            encoder_hidden_states=tokens.to(self._device).float(),
+            encoder_hidden_states=tokens.float(),
         ).last_hidden_state
         logits: Tensor = self._network.itm_head(hidden[:, : queries.shape[1]]).mean(dim=1)
         return logits
+
+    def _on_device(self, values: Tensor) -> Tensor:
+        """Pinned memory is copied while the GPU works on what it was given before."""
+        if self._device.startswith("cuda") and values.device.type == "cpu":
+            values = values.pin_memory()
+        return values.to(self._device, non_blocking=True)
 
     def _queries(self, count: int) -> Tensor:
         return self._network.query_tokens.expand(count, -1, -1)

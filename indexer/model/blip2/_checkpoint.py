@@ -1,26 +1,37 @@
 """Read a directory in the Hub's format into a ``Blip2Model``; whatever does not fit is an error, never a warning."""
 
-import hashlib
+import dataclasses
 import json
-import pickle
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
-from transformers import BertTokenizer, Blip2Config, Blip2ForImageTextRetrieval, Blip2VisionConfig
+from torch import nn
+from transformers import BertTokenizer, Blip2Config, Blip2ForImageTextRetrieval, Blip2VisionConfig, Blip2VisionModel
 
 from indexer.errors import CheckpointInvalid
 from indexer.model._interface import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
 from indexer.model.blip2._adapter import Blip2Model
+from indexer.model.blip2._image_encoder import ImageEncoder
+from indexer.model.blip2._weights import WeightFiles, shown
 
 _MAX_TOKENS = 35
 """Tokens of a text, [CLS] and [SEP] included, as in the reference's retrieval evaluation."""
-_NAMES_SHOWN = 3
+_IMAGE_PART = "vision_model."
+"""What the names of the image encoder's weights begin with."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """How the image encoder runs."""
+
+    dtype: torch.dtype | None = None
+    """None: the fastest that the device is good at."""
+    keep_loaded: float | None = None
+    """For how many seconds after its last use it stays in memory; None: for good."""
+    compiled: bool = False
+    """Whether ``torch.compile`` prepares it: minutes at the first photo, then faster ones."""
 
 
 def load_blip2(
@@ -28,53 +39,26 @@ def load_blip2(
     device: str,
     name: str | None = None,
     revision: str = "local",
-    vision_dtype: torch.dtype | None = None,
+    encoder: EncoderOptions = EncoderOptions(),
 ) -> Blip2Model:
     """Load the checkpoint in ``directory`` onto ``device``. Uses no network.
 
-    ``name`` and ``revision`` go into the identity; without a name it is the directory's path. ``vision_dtype`` is what
-    the image encoder runs in; without one, the fastest that the device is good at.
+    Every weight is checked by name and shape; the image encoder's values are read when it is first used.
+
+    ``name`` and ``revision`` go into the identity; without a name it is the directory's path.
 
     Raises CheckpointInvalid, with a message that names what is missing, unexpected or of a wrong shape.
     """
     config = _read_config(directory)
-    files = weight_files(directory)
-    if not files:
-        raise CheckpointInvalid(f"{directory} has no weights: neither model.safetensors nor pytorch_model.bin.")
-    network = _build(config, _read_weights(files), directory)
+    weights = WeightFiles(directory)
+    network = _build(config, weights, device)
     tokenizer = _read_tokenizer(directory, network.qformer.config.vocab_size)
-    _place(network.vision_model, "cpu", vision_dtype or _fast_dtype(device))
-    _place(network, device)
-    identity = ModelIdentity(name=name or str(directory), revision=revision, digest=_digest(files))
-    return Blip2Model(network, tokenizer, identity, device)
 
+    def load_encoder() -> Blip2VisionModel:
+        return _build_encoder(config.vision_config, weights, device, encoder)
 
-def weight_files(directory: Path) -> tuple[Path, ...]:
-    """Files that hold the weights: safetensors when there are any, else the pickled ones; none if there are none.
-
-    Raises CheckpointInvalid where an index lists files that are not there.
-    """
-    for whole, index in (
-        ("model.safetensors", "model.safetensors.index.json"),
-        ("pytorch_model.bin", "pytorch_model.bin.index.json"),
-    ):
-        if (directory / whole).is_file():
-            return (directory / whole,)
-        if (directory / index).is_file():
-            return _listed_files(directory / index)
-    return ()
-
-
-def _listed_files(index: Path) -> tuple[Path, ...]:
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointInvalid(f"{index} is not an index of weight files: {error!r}") from error
-    # A name with a folder in it would read outside of the checkpoint.
-    missing = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
-    if missing:
-        raise CheckpointInvalid(f"{index} lists weight files that are not there: {_shown(missing)}.")
-    return tuple(index.parent / name for name in names)
+    identity = ModelIdentity(name=name or str(directory), revision=revision, digest=weights.digest())
+    return Blip2Model(network, ImageEncoder(load_encoder, encoder.keep_loaded), tokenizer, identity, device)
 
 
 def _read_config(directory: Path) -> Blip2Config:
@@ -98,64 +82,57 @@ def _read_config(directory: Path) -> Blip2Config:
     return config
 
 
-def _read_weights(files: Iterable[Path]) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = {}
-    for path in files:
-        try:
-            if path.suffix == ".safetensors":
-                weights |= load_file(path)
-            else:
-                # A pickle can run code; with weights_only it may hold tensors alone.
-                weights |= torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise CheckpointInvalid(
-                f"{path} cannot be read as plain weights, and PhotoSeek unpickles nothing else from it: {error}"
-            ) from error
-        except (OSError, EOFError, RuntimeError, TypeError, SafetensorError) as error:
-            raise CheckpointInvalid(f"{path} cannot be read: {error}") from error
-    return weights
-
-
-def _build(config: Blip2Config, weights: dict[str, Tensor], directory: Path) -> Blip2ForImageTextRetrieval:
+def _build(config: Blip2Config, weights: WeightFiles, device: str) -> Blip2ForImageTextRetrieval:
+    """The network in float32, without its image encoder, whose weights are only checked to be there."""
     # On "meta" nothing is allocated or initialised: every value comes from the file.
     with torch.device("meta"):
         network = Blip2ForImageTextRetrieval(config)
-    expected = network.state_dict()
-    problems = [
-        f"missing: {_shown(sorted(expected.keys() - weights.keys()))}",
-        f"unexpected: {_shown(sorted(weights.keys() - expected.keys()))}",
-        f"of another shape: {_shown(_misshapen(expected, weights))}",
-    ]
-    problems = [problem for problem in problems if not problem.endswith(": ")]
-    if problems:
-        raise CheckpointInvalid(
-            f"The weights in {directory} do not fit its config.json. {'; '.join(problems)}. "
-            "Download the checkpoint again, or one that was saved from Blip2ForImageTextRetrieval."
-        )
-    network.load_state_dict(weights, assign=True)
+    _expect({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, weights)
+    del network.vision_model
+    _fill(network, "", weights, device, torch.float32)
     # The only buffer; it is not part of a checkpoint.
-    positions = torch.arange(network.qformer.config.max_position_embeddings)[None]
+    positions = torch.arange(network.qformer.config.max_position_embeddings, device=device)[None]
     network.embeddings.register_buffer("position_ids", positions, persistent=False)
-    _place(network, "cpu", torch.float32)
-    network.requires_grad_(requires_grad=False).train(mode=False)
     return network
 
 
-def _place(module: nn.Module, device: str, dtype: torch.dtype | None = None) -> None:
-    module.to(device=device, dtype=dtype)
+def _build_encoder(
+    config: Blip2VisionConfig, weights: WeightFiles, device: str, options: EncoderOptions
+) -> Blip2VisionModel:
+    with torch.device("meta"):
+        network = Blip2VisionModel(config)
+    _fill(network, _IMAGE_PART, weights, device, options.dtype or _fast_dtype(device))
+    if options.compiled:
+        network.compile()
+    return network
 
 
-def _misshapen(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> list[str]:
-    return [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
+def _fill(network: nn.Module, prefix: str, weights: WeightFiles, device: str, dtype: torch.dtype) -> None:
+    names = {prefix + name: name for name in network.state_dict()}
+    # One after the other, so that never more than one weight is in memory twice.
+    values = {names[name]: value.to(device, dtype) for name, value in weights.read(list(names))}
+    network.load_state_dict(values, assign=True)
+    network.requires_grad_(requires_grad=False).train(mode=False)
 
 
-def _shown(names: list[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _expect(shapes: dict[str, tuple[int, ...]], weights: WeightFiles) -> None:
+    """Raise CheckpointInvalid unless there are weights of these names and shapes, and no others."""
+    there = weights.shapes
+    problems = {
+        "missing": sorted(shapes.keys() - there.keys()),
+        "unexpected": sorted(there.keys() - shapes.keys()),
+        "of another shape": [
+            f"{name} is {there[name]}, not {shape}"
+            for name, shape in shapes.items()
+            if name in there and there[name] != shape
+        ],
+    }
+    if any(problems.values()):
+        found = "; ".join(f"{problem}: {shown(names)}" for problem, names in problems.items() if names)
+        raise CheckpointInvalid(
+            f"The weights in {weights.directory} do not fit its config.json. {found}. "
+            "Download the checkpoint again, or one that was saved from Blip2ForImageTextRetrieval."
+        )
 
 
 def _read_tokenizer(directory: Path, vocabulary: int) -> Tokenizer:
@@ -184,13 +161,3 @@ def _fast_dtype(device: str) -> torch.dtype:
     # Without units for it, bfloat16 is several times slower than float32 on a CPU.
     has_units = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if has_units else torch.float32
-
-
-def _digest(files: Iterable[Path]) -> str:
-    """SHA-256 of the files' bytes one after the other: of a single file, the checksum that the Hub shows."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -7,7 +7,8 @@ from huggingface_hub import snapshot_download
 
 from indexer.errors import ModelError
 from indexer.model.blip2._adapter import Blip2Model
-from indexer.model.blip2._checkpoint import load_blip2, weight_files
+from indexer.model.blip2._checkpoint import EncoderOptions, load_blip2
+from indexer.model.blip2._weights import weight_files
 
 _WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 """Preferred first. The Hub may hold the same weights in both forms: 5 GB each."""
@@ -28,14 +29,14 @@ PUBLISHED = {
 }
 
 
-def load_published(name: str, device: str) -> Blip2Model:
+def load_published(name: str, device: str, encoder: EncoderOptions = EncoderOptions()) -> Blip2Model:  # noqa: B008
     """Load "blip2" or "blip2-coco" from the Hugging Face cache; the network is used only when it is not there.
 
     Raises ModelError when it is neither cached nor can be downloaded, CheckpointInvalid as ``load_blip2``.
     """
     published = PUBLISHED[name]
     directory = cached(published) or _download(name, published)
-    return load_blip2(directory, device, name=name, revision=directory.name)
+    return load_blip2(directory, device, name=name, revision=directory.name, encoder=encoder)
 
 
 def cached(published: Published) -> Path | None:

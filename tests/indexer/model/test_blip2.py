@@ -14,7 +14,7 @@ from transformers import BertTokenizer, Blip2ForImageTextRetrieval, BlipImagePro
 from indexer.errors import CheckpointInvalid
 from indexer.model import load_model
 from indexer.model._text import clean_text
-from indexer.model.blip2 import Blip2Model, load_blip2
+from indexer.model.blip2 import Blip2Model, EncoderOptions, load_blip2
 from tests.indexer.model.blip2_checkpoint import IMAGE_TOKEN_ID, save_checkpoint
 
 TEXTS = [
@@ -43,7 +43,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(directory: Path) -> Blip2Model:
-    return load_blip2(directory, "cpu", vision_dtype=torch.float32)
+    return load_blip2(directory, "cpu", encoder=EncoderOptions(dtype=torch.float32))
 
 
 def some_pixels(count: int, size: int) -> Tensor:
@@ -157,7 +157,7 @@ def test_several_threads_get_the_same_as_one(small: Path) -> None:
 def test_bfloat16_image_encoder_stays_close(small: Path) -> None:
     pixels = some_pixels(4, 56)
     exact = load(small).encode_images(pixels).embeddings
-    fast = load_blip2(small, "cpu", vision_dtype=torch.bfloat16).encode_images(pixels)
+    fast = load_blip2(small, "cpu", encoder=EncoderOptions(dtype=torch.bfloat16)).encode_images(pixels)
     assert fast.tokens.dtype == torch.bfloat16
     assert fast.embeddings.dtype == torch.float32
     torch.testing.assert_close(fast.embeddings, exact, atol=2e-2, rtol=0)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import Blip2ForImageTextRetrieval, BlipImageProcessorPil
 
-from indexer.model.blip2 import load_blip2
+from indexer.model.blip2 import EncoderOptions, load_blip2
 from indexer.photos import squash
 from tests.indexer.model.blip2_checkpoint import save_checkpoint
 
@@ -19,7 +19,7 @@ def test_tokens_equal_those_of_the_reference_processor(tmp_path: Path, shape: tu
     save_checkpoint(tmp_path, image_size=56)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
     pixels = torch.from_numpy(squash(photo, 56).copy()).permute(2, 0, 1)[None]
-    ours = load_blip2(tmp_path, "cpu", vision_dtype=torch.float32).encode_images(pixels).tokens
+    ours = load_blip2(tmp_path, "cpu", encoder=EncoderOptions(dtype=torch.float32)).encode_images(pixels).tokens
     processed = BlipImageProcessorPil(size={"height": 56, "width": 56})(photo, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         theirs = Blip2ForImageTextRetrieval.from_pretrained(tmp_path).vision_model(processed).last_hidden_state

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from indexer.model.blip2 import load_blip2
+from indexer.model.blip2 import EncoderOptions, load_blip2
 from indexer.model.blip2._hub import PUBLISHED, cached
 from indexer.photos import squash
 
@@ -24,7 +24,7 @@ def test_known_answers() -> None:
         photo = httpx.get(_PHOTO).raise_for_status().content
     except httpx.HTTPError as error:
         pytest.skip(f"{_PHOTO} could not be downloaded: {error}")
-    model = load_blip2(directory, "cpu", vision_dtype=torch.float32)
+    model = load_blip2(directory, "cpu", encoder=EncoderOptions(dtype=torch.float32))
     pixels = squash(Image.open(io.BytesIO(photo)).convert("RGB"), model.image_size)
     features = model.encode_images(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     probabilities = model.match(features.tokens, [_TEXT]).softmax(dim=1)
