@@ -18,7 +18,7 @@ from indexer.library import _overview as overview
 from indexer.library import _photos as photos
 from indexer.library._caches import Caches
 from indexer.library._current_vectors import CurrentVectors
-from indexer.library._lock import writer_lock
+from indexer.library._lock import ended_well, writer_lock
 from indexer.library._migrations import FORMAT_VERSION
 from indexer.library._opening import catalog_path, create_catalog, open_catalog, require_catalog
 from indexer.library._records import (
@@ -31,6 +31,7 @@ from indexer.library._records import (
     PhotoRecord,
     VerifyReport,
 )
+from indexer.library._sweep import sweep
 from indexer.library._tables import CatalogState, Content
 from indexer.library._vectors import INDEX_KIND
 from indexer.library._verify import verify
@@ -87,8 +88,12 @@ class Library:
         """
         catalog_file = catalog_path(self.directory)
         require_catalog(catalog_file)
-        with writer_lock(self.directory):
-            yield Writer(catalog_file, self._engine, self._caches, self._vectors)
+        with writer_lock(self.directory) as well:
+            writer = Writer(catalog_file, self._engine, self._caches, self._vectors)
+            if not well:
+                sweep(self._engine, self._caches)
+            yield writer
+            ended_well(self.directory)
 
     def active_model(self) -> ModelIdentity | None:
         """The model that searches use; None for a library that never had one."""

@@ -11,14 +11,13 @@ from indexer.errors import LibraryError, LibraryLocked
 
 
 @contextlib.contextmanager
-def writer_lock(directory: Path, wait: float = 0) -> Iterator[None]:
-    """Hold the library for writing.
+def writer_lock(directory: Path, wait: float = 0) -> Iterator[bool]:
+    """Hold the library for writing. Gives whether all was well when it was last held: see `ended_well`.
 
     Raises LibraryLocked, with the number of the process that holds it, after ``wait`` seconds of trying.
     """
     lock = FileLock(directory / "writer.lock", thread_local=False)
-    # Beside the lock, not in it: Windows lets nobody read a locked file.
-    holder = directory / "writer.pid"
+    holder = _holder(directory)
     try:
         lock.acquire(timeout=wait)
     except Timeout:
@@ -26,11 +25,23 @@ def writer_lock(directory: Path, wait: float = 0) -> Iterator[None]:
     except OSError as error:
         raise LibraryError(f"The library {directory} cannot be written to: {error.strerror or error}.") from error
     try:
+        well = not holder.exists()
         with contextlib.suppress(OSError):  # a full disk: the lock holds, only the message will not say whose it is
             holder.write_text(f"{os.getpid()}\n")
-        yield
+        yield well
     finally:
         lock.release()
+
+
+def ended_well(directory: Path) -> None:
+    """Say, while it is held, that everything is finished. Who is killed, or fails, has not said so."""
+    with contextlib.suppress(OSError):
+        _holder(directory).unlink()
+
+
+def _holder(directory: Path) -> Path:
+    # Beside the lock, not in it: Windows lets nobody read a locked file.
+    return directory / "writer.pid"
 
 
 def _name(holder: Path) -> str:

@@ -1,5 +1,6 @@
 """Killed at any instant, a library opens, agrees with itself, and goes on."""
 
+import dataclasses
 import random
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from indexer.library import Library
-from tests.indexer.library.pictures import query_for
+from tests.indexer.library.pictures import MODEL, file, picture, query_for
 
 # Adds, edits, moves and removes without end, and says each picture when it is committed.
 WORK = """
@@ -125,3 +126,25 @@ def test_a_library_that_was_killed_while_made_is_made_again(tmp_path: Path) -> N
         assert library.status().photos == 0
         assert library.verify().findings == ()
     assert list(directory.glob("*.new*")) == []
+
+
+def test_what_a_writer_that_failed_left_in_the_caches_goes_with_the_next(tmp_path: Path, photos: Path) -> None:
+    with Library.create(tmp_path / "library") as library:
+        with library.writer() as writer:
+            writer.use_model(MODEL)
+            folder = writer.add_folder(photos)
+            writer.commit([file(folder, "a.jpg", "aa")], [dataclasses.replace(picture("aa"), thumbnail=b"RIFF")])
+        with pytest.raises(ValueError, match="no content"), library.writer() as writer:
+            writer.commit([file(folder, "b.jpg", "zz")], [dataclasses.replace(picture("bb"), thumbnail=b"RIFF")])
+        half_written = library.directory / "thumbnails" / "aa" / ".half"
+        half_written.touch()
+        assert {finding[:12] for finding in library.verify().findings} >= {"thumbnails: "}
+        with library.writer():
+            pass
+        assert not [finding for finding in library.verify().findings if finding.startswith("thumbnails")]
+        assert library.thumbnail(1) == b"RIFF"
+        # All is well now, and a library of a million photos is not looked through each time.
+        half_written.touch()
+        with library.writer():
+            pass
+        assert half_written.exists()
