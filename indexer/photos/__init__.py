@@ -2,7 +2,8 @@
 
 from indexer.photos._decode import THUMBNAIL_SIDE, DecodedPhoto, decode, read_photo, squash
 from indexer.photos._formats import SUPPORTED, is_supported
-from indexer.photos._open import MAX_PIXELS, open_rgb
+from indexer.photos._open import open_rgb
+from indexer.photos._pillow import MAX_PIXELS
 from indexer.photos._pool import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished
 
 __all__ = [

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.facts import PhotoFacts
-from indexer.photos._open import Opened, open_bytes, read_bytes
+from indexer.photos._open import open_bytes, read_bytes
+from indexer.photos._pillow import Opened
 
 THUMBNAIL_SIDE = 512
 """Longest side of a thumbnail, in pixels."""

@@ -7,7 +7,7 @@ import rawpy
 from PIL import Image
 
 from indexer.photos._exif import ExifFacts, read_tiff_header
-from indexer.photos._open import Needed, Opened, decoding, open_pillow, refuse_huge, upright
+from indexer.photos._pillow import Needed, Opened, decoding, open_pillow, refuse_huge, upright
 
 _LEAST_SIDE = 512
 """Pixels that a preview needs on its longest side to be used, as some cameras embed one of only 160; and that a
