@@ -7,6 +7,7 @@ photo it was reading.
 import contextlib
 import dataclasses
 import multiprocessing
+import os
 import queue
 import signal
 import threading
@@ -22,6 +23,9 @@ from indexer.photos._worker import Gone, Read, Unreadable, work
 
 TIME_LIMIT = 60.0
 """Seconds for reading, and again for decoding, one photo. The slowest honest ones (large RAW) take a few."""
+MEMORY_LIMIT = 4 << 30
+"""Bytes that decoding one photo may take. The largest pictures that are decoded have a gigabyte of pixels in Pillow,
+and there are up to three copies of them on the way to upright RGB. Never more than half of the machine's memory."""
 _START_LIMIT = 120.0
 _TICK = 0.1
 
@@ -84,15 +88,17 @@ class DecoderPool:
         image_size: int,
         events: "queue.SimpleQueue[object]",
         time_limit: float = TIME_LIMIT,
+        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         """Start ``workers`` threads, each of which starts its process with its first photo.
 
         Photos are squashed to ``image_size`` pixels; every `DecoderEvent` is put into ``events``; ``time_limit`` is
-        seconds for reading, and again for decoding, one photo.
+        seconds for reading, and again for decoding, one photo; ``memory_limit`` is bytes for both, on Linux only.
         """
+        limits = _Limits(time_limit, min(memory_limit, _physical_memory() // 2))
         self._tasks: queue.SimpleQueue[tuple[int, Path]] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._decoders = [_Decoder(self._tasks, events, image_size, time_limit, self._closing) for _ in range(workers)]
+        self._decoders = [_Decoder(self._tasks, events, image_size, limits, self._closing) for _ in range(workers)]
         for decoder in self._decoders:
             decoder.start()
 
@@ -117,6 +123,19 @@ class DecoderPool:
         self.close()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Limits:
+    seconds: float
+    memory: int
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # another system, where no limit is set either
+        return 2 * MEMORY_LIMIT
+
+
 class _CannotStartError(PhotoSeekError):
     pass
 
@@ -133,14 +152,14 @@ class _Decoder(threading.Thread):
         tasks: "queue.SimpleQueue[tuple[int, Path]]",
         events: "queue.SimpleQueue[object]",
         image_size: int,
-        time_limit: float,
+        limits: _Limits,
         closing: threading.Event,
     ) -> None:
         super().__init__(name="photoseek-decoder", daemon=True)
         self._tasks = tasks
         self._events = events
         self._image_size = image_size
-        self._time_limit = time_limit
+        self._limits = limits
         self._closing = closing
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
@@ -206,11 +225,11 @@ class _Decoder(threading.Thread):
     def _ask(self, connection: Connection, message: object) -> object:
         try:
             connection.send(message)
-            if connection.poll(self._time_limit):
+            if connection.poll(self._limits.seconds):
                 return connection.recv()
         except (EOFError, OSError):
             raise _DiedError(self._cause_of_death()) from None
-        raise _DiedError(f"reading it took longer than {self._time_limit:g} seconds and was stopped")
+        raise _DiedError(f"reading it took longer than {self._limits.seconds:g} seconds and was stopped")
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -226,7 +245,10 @@ class _Decoder(threading.Thread):
         context = multiprocessing.get_context("spawn")  # never fork: torch and FAISS have threads in this process
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=work, args=(theirs, self._image_size), name="photoseek-decoder", daemon=True
+            target=work,
+            args=(theirs, self._image_size, self._limits.memory),
+            name="photoseek-decoder",
+            daemon=True,
         )
         self._process.start()
         theirs.close()

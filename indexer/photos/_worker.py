@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import sys
 import time
 import warnings
 from multiprocessing.connection import Connection
@@ -37,8 +38,8 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-def work(connection: Connection, image_size: int) -> None:
-    """Serve one connection until it closes.
+def work(connection: Connection, image_size: int, memory_limit: int) -> None:
+    """Serve one connection until it closes, in no more than so many bytes of memory beyond what the process has now.
 
     For each path received: send `Read`, `Gone` or `Unreadable`; after `Read`, receive whether to decode, and if so
     send a `DecodedPhoto` or `Unreadable`.
@@ -46,12 +47,24 @@ def work(connection: Connection, image_size: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pipeline decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"  # LibRaw's; there is a process for every core already
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    connection.send(None)
-    while True:
-        try:
+    _limit_memory(memory_limit)
+    try:
+        connection.send(None)
+        while True:
             _serve_one(connection, Path(connection.recv()), image_size)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _limit_memory(budget: int) -> None:
+    if sys.platform != "linux":  # Windows knows no such limit, and macOS does not keep to it
+        return
+    import resource  # noqa: PLC0415  not on every system
+
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = taken + budget if most == resource.RLIM_INFINITY else min(taken + budget, most)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
 
 
 def _serve_one(connection: Connection, path: Path, image_size: int) -> None:

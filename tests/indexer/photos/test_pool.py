@@ -4,6 +4,7 @@ import hashlib
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,24 @@ def test_a_hang_costs_one_photo(events: Events, tmp_path: Path) -> None:
         pool.submit(1, save(quadrants(), tmp_path / "1.png"))
         next_hashed(events).answer(True)
         assert isinstance(events.get(timeout=60), Decoded)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit that holds")
+def test_a_file_that_balloons_costs_one_photo(events: Events, tmp_path: Path) -> None:
+    with DecoderPool(1, 32, events, memory_limit=200 << 20) as pool:
+        for key, side in enumerate((100, 12_000, 200)):  # the second: 18 KB on disk, 600 MB as colours
+            pool.submit(key, save(Image.new("1", (side, side)), tmp_path / f"{key}.png"))
+        outcomes: list[object] = []
+        while len(outcomes) < 3:
+            event = events.get(timeout=60)
+            if isinstance(event, Hashed):
+                event.answer(True)
+            else:
+                outcomes.append(event)
+        (process,) = children()
+        assert process.memory_info().rss < 600 << 20
+    assert outcomes[1] == Failed(1, "not enough memory to decode the picture")
+    assert [type(outcome) for outcome in outcomes] == [Decoded, Failed, Decoded]
 
 
 @pytest.mark.timeout(60)
