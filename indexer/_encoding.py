@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer.model import Model, quantised
+from indexer.model import Fetch, Model, quantise
 from indexer.tokens import QuantisedTokens
 
 
@@ -56,19 +56,37 @@ class EncoderThread:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._encode_all()
+        except BaseException as error:  # raised again where the run waits for it
+            self._events.put(ModelFailed(error))
+
+    def _encode_all(self) -> None:
+        # What a GPU returns is fetched while it works on the next batch, if there is one by then.
+        ahead = self._model.device != "cpu"
+        before: _UnderWay | None = None
         while (batch := self._batches.get()) is not None:
-            try:
-                self._events.put(_encode(self._model, *batch))
-            except BaseException as error:  # raised again where the run waits for it
-                self._events.put(ModelFailed(error))
-                return
+            now = _UnderWay(self._model, *batch)
+            if before is not None:
+                self._events.put(before.finish())
+            before = now
+            if not (ahead and self._batches.qsize()):
+                self._events.put(before.finish())
+                before = None
+        if before is not None:
+            self._events.put(before.finish())
 
 
-def _encode(model: Model, digests: tuple[str, ...], pixels: list[NDArray[np.uint8]]) -> Encoded:
-    batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    features = model.encode_images(batch)
-    return Encoded(
-        digests,
-        features.embeddings.to("cpu", torch.float16).numpy(),
-        quantised(features.tokens),
-    )
+class _UnderWay:
+    """A batch that the device has been given."""
+
+    def __init__(self, model: Model, digests: tuple[str, ...], pixels: list[NDArray[np.uint8]]) -> None:
+        self._digests = digests
+        features = model.encode_images(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous())
+        self._fetch = Fetch(features.embeddings.half(), *quantise(features.tokens))
+
+    def finish(self) -> Encoded:
+        """Wait for the device."""
+        embeddings, values, scales = self._fetch.wait()
+        tokens = [QuantisedTokens(*photo) for photo in zip(values, scales, strict=True)]
+        return Encoded(self._digests, embeddings, tokens)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from indexer.errors import AnnotationsInvalid, QueryInvalid
 from indexer.model import Model, quantised, restored
-from indexer.model.blip2 import load_blip2
+from indexer.model.blip2 import EncoderOptions, load_blip2
 from indexer.photos import read_photo
 from search._metrics import calibration_error
 from search.evaluation import EvaluationProgress, evaluate
@@ -123,7 +123,7 @@ def test_every_direction_equals_the_plain_computation(annotations: Path, model: 
 def test_another_model_is_measured_as_well(annotations: Path, tmp_path: Path) -> None:
     """A tiny BLIP-2 with random weights: its logits differ widely, so that reranking changes the order."""
     save_checkpoint(tmp_path, image_size=56)
-    check_every_direction(annotations, load_blip2(tmp_path, "cpu", vision_dtype=torch.float32))
+    check_every_direction(annotations, load_blip2(tmp_path, "cpu", encoder=EncoderOptions(dtype=torch.float32)))
 
 
 def check_every_direction(annotations: Path, model: Model) -> None:
