@@ -154,13 +154,21 @@ def test_several_threads_get_the_same_as_one(small: Path) -> None:
             torch.testing.assert_close(result, expected)
 
 
-def test_bfloat16_image_encoder_stays_close(small: Path) -> None:
-    pixels = some_pixels(4, 56)
-    exact = load(small).encode_images(pixels).embeddings
-    fast = load_blip2(small, "cpu", encoder=EncoderOptions(dtype=torch.bfloat16)).encode_images(pixels)
-    assert fast.tokens.dtype == torch.bfloat16
-    assert fast.embeddings.dtype == torch.float32
-    torch.testing.assert_close(fast.embeddings, exact, atol=2e-2, rtol=0)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_a_faster_image_encoder_stays_close(small: Path, dtype: torch.dtype, tolerance: float) -> None:
+    pixels = some_pixels(len(TEXTS), 56)
+    exact, fast = load(small), load_blip2(small, "cpu", encoder=EncoderOptions(dtype=dtype))
+    features, expected = fast.encode_images(pixels), exact.encode_images(pixels)
+    assert features.tokens.dtype == dtype
+    assert features.embeddings.dtype == torch.float32
+    torch.testing.assert_close(features.embeddings, expected.embeddings, atol=tolerance, rtol=0)
+    texts = exact.encode_texts(TEXTS)
+    torch.testing.assert_close(fast.encode_texts(TEXTS), texts)
+    similarities = [(each.embeddings @ texts.T).amax(dim=1) for each in (features, expected)]
+    torch.testing.assert_close(*similarities, atol=tolerance, rtol=0)
+    logits, wanted = fast.match(features.tokens, TEXTS), exact.match(expected.tokens, TEXTS)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, wanted, atol=tolerance * wanted.abs().max().item(), rtol=0)
 
 
 @pytest.mark.parametrize(
