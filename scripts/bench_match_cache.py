@@ -1,6 +1,7 @@
 """What each way to store match features costs in bytes, and what it does to match logits and to the reranked order.
 
     python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 300 --rerank 20
+    python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 8 --rerank 8 --random-blip2  # 6 GB of memory
 
 Encodes the first photos of the annotations, asks for each with its first caption, and reranks the candidates of highest
 similarity with the tokens as they are (float32) and with the tokens as each form gives them back. A low-rank form that
@@ -9,6 +10,7 @@ is folded into the keys and values of cross-attention gives the same numbers as 
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from indexer.model import Model, load_model
 from indexer.photos import read_photo
+from scripts.bench_encode import save_checkpoint
 from search._annotations import read_annotations
 
 Form = Callable[[Tensor], Tensor]
@@ -65,21 +68,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captions", type=Path)
     parser.add_argument("--model", default="compact")
+    parser.add_argument("--random-blip2", action="store_true", help="BLIP-2 of full size with random weights")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--photos", type=int, default=300)
     parser.add_argument("--rerank", type=int, default=20)
     options = parser.parse_args()
-    model = load_model(options.model, options.device)
-    photos = [photo for photo in read_annotations(options.captions) if photo.captions][: options.photos]
+    with tempfile.TemporaryDirectory(prefix="photoseek-bench-") as directory:
+        if options.random_blip2:
+            save_checkpoint(Path(directory), "cpu", tiny=False)
+        model = load_model(directory if options.random_blip2 else options.model, options.device)
+        measure(model, options.captions, options.photos, options.rerank)
+
+
+def measure(model: Model, captions: Path, count: int, rerank: int) -> None:
+    """Print what each form costs and does."""
+    photos = [photo for photo in read_annotations(captions) if photo.captions][:count]
     tokens, embeddings = encode(model, [photo.path for photo in photos])
     texts = [photo.captions[0] for photo in photos]
     similarities = torch.einsum("pqd,td->tpq", embeddings, model.encode_texts(texts).cpu()).amax(dim=-1)
-    candidates = similarities.topk(min(options.rerank, len(photos)), dim=1).indices
+    candidates = similarities.topk(min(rerank, len(photos)), dim=1).indices
     own = torch.gather(similarities, 1, candidates)
     exact = match(model, tokens, texts, candidates)
     for name, (size, form) in forms(*model.token_shape).items():
         logits = match(model, form(tokens), texts, candidates)
-        print(json.dumps({"form": name, "bytes": round(size)} | compared(exact, logits, own, candidates, model)))
+        measured = compared(exact, logits, own, candidates, model)
+        print(json.dumps({"form": name, "bytes": round(size)} | measured), flush=True)
 
 
 def encode(model: Model, paths: list[Path]) -> tuple[Tensor, Tensor]:

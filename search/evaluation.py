@@ -29,6 +29,7 @@ from search._ranking_task import RankingTask
 
 _TEXT_BATCH = 256
 _PHOTO_BLOCK = 64
+_NO_LIMIT = 2**62
 _PAIR_BATCH = 128
 _PAIR_WINDOW = 8 * _PAIR_BATCH
 """Pairs whose match features are in memory at once; within them, texts of a like length make a batch."""
@@ -145,6 +146,7 @@ def evaluate(
         tempfile.TemporaryDirectory(prefix="photoseek-evaluate-") as directory,
         Library.create(Path(directory) / "library") as library,
     ):
+        library.limit_match_features(_NO_LIMIT)  # each is asked for again and again, in an order that favours none
         content_ids = _index(library, model, photos, Path(directory) / "photos", on_progress)
         similarities = _similarities(library, model, content_ids, texts.all, on_progress)
         tasks = {name: task.sample(sample, random) for name, task in _tasks(texts, similarities).items()}
