@@ -38,6 +38,7 @@ def quantised(tokens: Tensor) -> list[QuantisedTokens]:
 @torch.inference_mode()
 def restored(photos: Sequence[QuantisedTokens], device: str) -> Tensor:
     """What a library keeps of B photos -> (B, N, D) float32 tokens on ``device``; only the 8 bits travel there."""
-    values = torch.from_numpy(np.stack([photo.values for photo in photos])).to(device)
+    values = torch.empty(len(photos), *photos[0].shape, dtype=torch.int8, pin_memory=device.startswith("cuda"))
+    np.stack([photo.values for photo in photos], out=values.numpy())
     scales = torch.from_numpy(np.stack([photo.scales for photo in photos])).to(device)
-    return values * scales[:, None]
+    return values.to(device, non_blocking=True) * scales[:, None]

@@ -114,6 +114,13 @@ def test_a_text_does_not_depend_on_its_batch_mates(small: Path) -> None:
     torch.testing.assert_close(model.encode_texts(TEXTS), alone, atol=1e-5, rtol=0)
 
 
+def test_a_text_that_is_there_twice_has_both_its_rows(small: Path) -> None:
+    model = load(small)
+    texts = ["dog", "her beach", "dog", "", "her beach"]
+    alone = torch.cat([model.encode_texts([text]) for text in texts])
+    torch.testing.assert_close(model.encode_texts(texts), alone, atol=1e-5, rtol=0)
+
+
 def test_a_pair_does_not_depend_on_its_batch_mates(small: Path) -> None:
     model = load(small)
     tokens = model.encode_images(some_pixels(len(TEXTS), 56)).tokens
