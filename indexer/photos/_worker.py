@@ -48,12 +48,21 @@ def work(connection: Connection, image_size: int, memory_limit: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # LibRaw's; there is a process for every core already
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     _limit_memory(memory_limit)
+    _silence_libraries()
     try:
         connection.send(None)
         while True:
             _serve_one(connection, Path(connection.recv()), image_size)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def _silence_libraries() -> None:
+    """Keep what C libraries print about broken files off the terminal: each failure has its reason on record."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _limit_memory(budget: int) -> None:
