@@ -22,7 +22,7 @@ from indexer.model.blip2._image_encoder import ImageEncoder
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
-# What is tried first. A batch on a GPU needs some 3 GB beside the weights; on a CPU larger ones would not be faster.
+# What is tried first: on a GPU it is halved when memory does not suffice.
 _PHOTOS_ON_GPU, _PHOTOS_ON_CPU = 128, 4
 _PAIRS_ON_GPU, _PAIRS_ON_CPU = 256, 32
 

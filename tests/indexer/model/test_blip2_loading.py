@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import Blip2VisionModel
+from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2QFormerConfig, Blip2VisionModel
 
 from indexer.errors import CheckpointInvalid
 from indexer.model import load_model, quantised, restored
@@ -56,6 +56,15 @@ def test_the_image_encoder_is_loaded_when_it_is_needed(checkpoint: Path) -> None
     assert model.parameters_loaded == before
     model.encode_images(some_pixels(1))
     assert model.parameters_loaded == before + encoder_parameters(model)
+
+
+def test_without_the_image_encoder_186_of_1172_million_parameters_are_left() -> None:
+    qformer = Blip2QFormerConfig(vocab_size=30523, use_qformer_text_input=True)
+    with torch.device("meta"):
+        network = Blip2ForImageTextRetrieval(Blip2Config(qformer_config=qformer))
+    whole = sum(each.numel() for each in network.parameters())
+    encoder = sum(each.numel() for each in network.vision_model.parameters())
+    assert (round(whole / 1e6), round((whole - encoder) / 1e6)) == (1172, 186)
 
 
 def test_the_image_encoder_is_unloaded_when_idle_and_loaded_again(checkpoint: Path) -> None:
