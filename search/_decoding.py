@@ -1,0 +1,181 @@
+"""Pictures that requests bring or ask for, decoded in processes of their own: none can take the service down."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from indexer.errors import PhotoUnreadable
+from indexer.photos import THUMBNAIL_SIDE, decode, open_rgb, read_photo
+
+_START_SECONDS = 120.0
+_MEMORY = 8 * 2**30
+"""Bytes of address space of one process: several times what the largest picture needs."""
+
+
+class Decoding:
+    """A few decoder processes, each started with its first picture. Safe to use from several threads.
+
+    A picture that crashes a decoder, or takes it longer than ``seconds``, costs that picture: the process is replaced.
+    """
+
+    def __init__(self, processes: int, max_pixels: int, seconds: float) -> None:
+        self._processes = processes
+        self._max_pixels = max_pixels
+        # The last one back goes first: its process runs already.
+        self._idle: queue.LifoQueue[_Decoder] = queue.LifoQueue()
+        for _ in range(processes):
+            self._idle.put(_Decoder(seconds))
+
+    def upload(self, data: bytes, side: int) -> Image.Image:
+        """The picture in an uploaded file, squashed to ``side`` pixels. Raises PhotoUnreadable."""
+        image: Image.Image = self.run(_squashed, data, side, self._max_pixels)
+        return image
+
+    def jpeg(self, path: Path) -> bytes:
+        """A photo in full size, as JPEG. Raises PhotoUnreadable."""
+        jpeg: bytes = self.run(_jpeg, path)
+        return jpeg
+
+    def thumbnail(self, path: Path) -> bytes:
+        """A photo's thumbnail, WebP. Raises PhotoUnreadable."""
+        webp: bytes = self.run(_thumbnail, path)
+        return webp
+
+    def run(self, work: Callable[..., Any], *arguments: object) -> Any:
+        """What a function of a module returns, called in one of the processes. Raises PhotoUnreadable."""
+        decoder = self._idle.get()
+        try:
+            return decoder.run(work, arguments)
+        finally:
+            self._idle.put(decoder)
+
+    def close(self) -> None:
+        """End the processes, after what they are decoding now."""
+        for _ in range(self._processes):
+            self._idle.get().end()
+
+
+class _Decoder:
+    """One process, used by one thread at a time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._running: tuple[SpawnProcess, Connection] | None = None
+
+    def run(self, work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
+        try:
+            answer = self._answer(work, arguments)
+        except TimeoutError:
+            self.end()
+            raise PhotoUnreadable(f"decoding it took longer than {self._seconds:g} seconds and was stopped") from None
+        except (EOFError, OSError):
+            self.end()
+            raise PhotoUnreadable("the decoder crashed on it") from None
+        if isinstance(answer, PhotoUnreadable):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        """Kill the process; the next picture starts another."""
+        if self._running is not None:
+            process, connection = self._running
+            process.kill()
+            process.join()
+            process.close()
+            connection.close()
+            self._running = None
+
+    def _answer(self, work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
+        if self._running is None:
+            self._running = _start()
+            _receive(self._running[1], _START_SECONDS)
+        connection = self._running[1]
+        connection.send((work, arguments))
+        return _receive(connection, self._seconds)
+
+
+def _start() -> tuple[SpawnProcess, Connection]:
+    context = multiprocessing.get_context("spawn")  # never fork: torch and FAISS have threads in this process
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs,), name="photoseek-picture", daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _receive(connection: Connection, seconds: float) -> Any:
+    if not connection.poll(seconds):
+        raise TimeoutError
+    return connection.recv()
+
+
+def _work(connection: Connection) -> None:
+    """Run as a process: for each function and its arguments received, send what it returns, or PhotoUnreadable."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service decides when to stop
+    os.environ["OMP_NUM_THREADS"] = "1"
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    _limit_memory()
+    connection.send(None)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            work, arguments = connection.recv()
+            connection.send(_outcome(work, arguments))
+
+
+def _outcome(work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
+    try:
+        return work(*arguments)
+    except PhotoUnreadable as error:
+        return error
+    except MemoryError:
+        return PhotoUnreadable("not enough memory to decode the picture")
+
+
+def _limit_memory() -> None:
+    if sys.platform == "linux":
+        import resource  # noqa: PLC0415  there is none on Windows
+
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        allowed = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+
+
+def _squashed(data: bytes, side: int, max_pixels: int) -> Image.Image:
+    _refuse_large(data, max_pixels)
+    return Image.fromarray(decode(data, "", side, thumbnail=False).pixels)
+
+
+def _refuse_large(data: bytes, max_pixels: int) -> None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except Exception:  # decoding it tells what is wrong
+        return
+    if width * height > max_pixels:
+        raise PhotoUnreadable(
+            f"the picture has {width}×{height} pixels; upload one of at most {max_pixels / 10**6:g} megapixels"
+        )
+
+
+def _jpeg(path: Path) -> bytes:
+    jpeg = io.BytesIO()
+    open_rgb(path).save(jpeg, "JPEG", quality=90)
+    return jpeg.getvalue()
+
+
+def _thumbnail(path: Path) -> bytes:
+    webp = read_photo(path, THUMBNAIL_SIDE).thumbnail
+    assert webp is not None
+    return webp

@@ -1,0 +1,95 @@
+"""Decoder processes of the service: whatever a picture does to one, the next picture is decoded."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.errors import PhotoUnreadable
+from indexer.photos import open_rgb, squash
+from search._decoding import Decoding
+from tests.search.conftest import picture
+
+PIXELS = 451 * 300
+"""Of the picture of a cat."""
+
+
+@pytest.fixture(scope="module")
+def decoding() -> Iterator[Decoding]:
+    decoding = Decoding(processes=1, max_pixels=PIXELS, seconds=60)
+    yield decoding
+    decoding.close()
+
+
+def png(image: Image.Image) -> bytes:
+    data = BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def balloon() -> int:
+    return len(bytearray(2**40))
+
+
+def hang() -> None:
+    time.sleep(600)
+
+
+def test_an_upload_is_what_the_engine_would_make_of_it(decoding: Decoding) -> None:
+    cat = picture("chelsea.png")
+    assert np.array_equal(np.array(decoding.upload(png(cat), 64)), squash(cat, 64))
+
+
+def test_pixels_of_an_upload_at_the_limit(decoding: Decoding) -> None:
+    assert decoding.upload(png(Image.new("L", (PIXELS, 1))), 8).size == (8, 8)
+    with pytest.raises(PhotoUnreadable, match=r"at most 0\.1353 megapixels"):
+        decoding.upload(png(Image.new("L", (PIXELS + 1, 1))), 8)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_says_so(decoding: Decoding, data: bytes) -> None:
+    with pytest.raises(PhotoUnreadable):
+        decoding.upload(data, 8)
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (crash, "crashed"),
+        pytest.param(
+            balloon, "memory", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
+        ),
+    ],
+)
+def test_a_picture_that_takes_its_decoder_down(decoding: Decoding, work: Callable[[], object], reason: str) -> None:
+    with pytest.raises(PhotoUnreadable, match=reason):
+        decoding.run(work)
+    assert decoding.upload(png(picture("chelsea.png")), 8).size == (8, 8)
+
+
+def test_a_picture_that_takes_too_long() -> None:
+    decoding = Decoding(processes=1, max_pixels=PIXELS, seconds=0.5)
+    with pytest.raises(PhotoUnreadable, match=r"longer than 0\.5 seconds"):
+        decoding.run(hang)
+    decoding.close()
+
+
+def test_a_photo_as_jpeg_and_as_thumbnail(decoding: Decoding, tmp_path: Path) -> None:
+    cat = picture("chelsea.png")
+    cat.save(tmp_path / "cat.png")
+    jpeg = Image.open(BytesIO(decoding.jpeg(tmp_path / "cat.png")))
+    assert (jpeg.format, jpeg.size) == ("JPEG", cat.size)
+    assert np.abs(np.array(jpeg).astype(int) - np.array(open_rgb(tmp_path / "cat.png"))).mean() < 3
+    webp = Image.open(BytesIO(decoding.thumbnail(tmp_path / "cat.png")))
+    assert (webp.format, webp.size) == ("WEBP", cat.size)
