@@ -1,5 +1,6 @@
 """The query engine: candidates by exact ITC similarity, reranked by the ITM head."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from indexer.errors import ModelMismatch
+from indexer.errors import ModelMismatch, PhotoNotFound
 from indexer.library import Library, Neighbour
 from indexer.model import Model, restored
 from indexer.photos import squash
@@ -165,11 +166,25 @@ class SearchEngine:
         ranked = [_Ranked(neighbour.content_id, neighbour.similarity) for neighbour in neighbours]
         if not (encoded.without and ranked):
             return ranked
-        embeddings = self._library.embeddings([picture.content_id for picture in ranked]).astype(np.float32)
+        ranked, embeddings = self._with_embeddings(ranked)
+        if not ranked:
+            return ranked
         # The query's similarity again, by the same sum: a text to leave out that equals the query is not nearer.
         asked, *unwanted = (embeddings @ np.stack((encoded.query, *encoded.without), axis=1)).max(axis=1).T
         nearer = (np.stack(unwanted) > asked).any(axis=0)
         return [picture for picture, left_out in zip(ranked, nearer, strict=True) if not left_out]
+
+    def _with_embeddings(self, pictures: list[_Ranked]) -> tuple[list[_Ranked], NDArray[np.float32]]:
+        """The pictures, without those that were dropped since they were found, and their (n, 32, 256) vectors."""
+        try:
+            embeddings = self._library.embeddings([picture.content_id for picture in pictures])
+        except PhotoNotFound:
+            held = {}
+            for picture in pictures:
+                with contextlib.suppress(PhotoNotFound):
+                    held[picture] = self._library.embeddings([picture.content_id])
+            return list(held), np.concatenate(list(held.values()) or [np.empty((0, 32, 256))], dtype=np.float32)
+        return pictures, embeddings.astype(np.float32)
 
     def _page(self, query: SearchQuery, ranking: Sequence[_Ranked]) -> tuple[SearchResult, ...]:
         shown = ranking[query.offset : query.offset + query.top]

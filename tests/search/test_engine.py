@@ -1,8 +1,11 @@
 """The engine against a plain numpy ranking of all embeddings."""
 
+import contextlib
 import dataclasses
 import datetime
 import math
+import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import torch
 
 from indexer.errors import ModelMismatch, PhotoNotFound
 from indexer.facts import PhotoFacts
-from indexer.library import Filters, IndexedFile, Library, Near, NewContent
+from indexer.library import Filters, IndexedFile, Library, Near, Neighbour, NewContent
 from indexer.model import Model, ModelIdentity, restored
 from indexer.photos import read_photo
 from search.engine import SearchEngine
@@ -312,3 +315,22 @@ def test_a_library_of_another_model_is_refused(model: Model, small: SmallLibrary
         writer.activate(other)
     with pytest.raises(ModelMismatch, match="--model other"):
         engine.search(SearchQuery(text="a cat"))
+
+
+class DroppingLibrary(Library):
+    """A library in which a writer drops a picture between two stages of every search."""
+
+    def nearest(self, query: np.ndarray, k: int, filters: Filters = Filters()) -> list[Neighbour]:  # noqa: B008
+        found = super().nearest(query, k, filters)
+        with contextlib.closing(sqlite3.connect(self.directory / "catalog.sqlite")) as catalog, catalog:
+            catalog.execute("DELETE FROM embedding WHERE content_id = ?", (found[1].content_id,))
+        return found
+
+
+def test_a_picture_that_is_dropped_meanwhile_is_skipped(large: LargeLibrary, model: Model, tmp_path: Path) -> None:
+    query = SearchQuery(text="a cat", without=("a rocket",), rerank=0)
+    before = SearchEngine(large.library, model).search(query).results
+    shutil.copytree(large.library.directory, tmp_path / "library")
+    with DroppingLibrary.open(tmp_path / "library") as library:
+        after = SearchEngine(library, model).search(query).results
+    assert [each.photo.id for each in after[:10]] == [before[0].photo.id, *(each.photo.id for each in before[2:11])]
