@@ -116,6 +116,8 @@ def _check_filters(filters: Filters) -> None:
         raise QueryInvalid(
             f"No photo is taken after {filters.after} and before {filters.before}. Swap the two dates, or drop one."
         )
+    if filters.folder is not None and "\0" in str(filters.folder):
+        raise QueryInvalid("The folder's name has a NUL in it, as no folder has. Give the path of an indexed folder.")
     if filters.near is None:
         return
     _check_range("The latitude", filters.near.latitude, -90, 90)

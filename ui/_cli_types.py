@@ -21,6 +21,14 @@ class Device(enum.StrEnum):
     CUDA = "cuda"
 
 
+class LogLevel(enum.StrEnum):
+    """The least important events that the service logs."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 class PhotoFormat(enum.StrEnum):
     """Picture formats, as the catalog names them."""
 

@@ -20,7 +20,8 @@ from ui.client import DEFAULT_SERVICE, Client
 _APP = Path(__file__).with_name("app.py")
 _APP_PORT = 8501
 _START_SECONDS = 120
-_STOP_SECONDS = 10
+_STOP_SECONDS = 45
+"""Longer than the service gives requests in flight, so that it is never killed while it saves."""
 
 
 def run_app(
@@ -43,7 +44,8 @@ def run_app(
         if not _answers(f"{address}/healthz"):
             place = ("--host", _host_here(address), "--port", str(urlsplit(address).port or 80))
             allowed = (part for folder in allowed_folders for part in ("--allow-folder", str(folder)))
-            serve = ("ui.cli", "serve", "--library", str(library), "--device", device, *place, *allowed)
+            options = ("--library", str(library), "--device", device, "--log-level", "warning", *allowed)
+            serve = ("ui.cli", "serve", *place, *options)
             processes.start("The search service", serve, f"{address}/healthz")
         flags = (f"--server.port={urlsplit(page).port}", "--server.address=127.0.0.1", "--server.headless=true")
         run = ("streamlit", "run", str(_APP), *flags, "--browser.gatherUsageStats=false", "--logger.level=warning")

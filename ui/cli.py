@@ -5,6 +5,7 @@ needs only when it runs, so that ``--help``, ``status`` and ``failures`` never w
 """
 
 import os
+import signal
 import sys
 import threading
 from importlib.metadata import version
@@ -16,7 +17,7 @@ import typer
 from indexer.errors import PhotoSeekError, PhotoUnreadable, QueryInvalid, ServiceError
 from ui import _cli_output as output
 from ui import _cli_report as report
-from ui._cli_types import Device, PhotoFormat, default_library, parse_date, parse_near
+from ui._cli_types import Device, LogLevel, PhotoFormat, default_library, parse_date, parse_near
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -272,8 +273,13 @@ def serve(
             help="How long BLIP-2's image encoder, 2 to 4 GB, stays in memory after it was needed.",
         ),
     ] = None,
+    log_level: Annotated[
+        LogLevel, typer.Option("--log-level", help="What it tells on standard error, one JSON object a line.")
+    ] = LogLevel.INFO,
 ) -> None:
     """Serve searches over HTTP."""
+    # Until the server itself obeys the signal there is nothing to finish.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if match_cache_mb is not None:
         from indexer.library import Library
 
@@ -293,7 +299,7 @@ def serve(
         keep_loaded=None if keep_loaded is None else keep_loaded * 60,
     )
     try:
-        serve_http(settings)
+        serve_http(settings, log_level.value)
     except SystemExit as end:  # so Uvicorn ends when it cannot start
         if end.code:
             raise ServiceError(f"Cannot listen on {host}, port {port}. Is it taken? Give another --port.") from None

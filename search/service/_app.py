@@ -6,8 +6,9 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from search.service import _job_routes, _photo_routes, _search_routes, _system_routes
+from search.service._admission import Admission
 from search.service._errors import add_error_handlers
-from search.service._metrics import RequestCounter
+from search.service._metrics import RequestObserver
 from search.service._schemas import errors
 from search.service._security import Guard
 from search.service._service import VERSION, Service
@@ -39,7 +40,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=lifespan,
-        responses=errors(401, 421, 500),
+        responses=errors(401, 403, 421, 500, 503),
         # For the documentation page, which asks for a token then; Guard is what checks it.
         dependencies=[Depends(HTTPBearer(auto_error=False))],
     )
@@ -47,8 +48,9 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     for routes in (_search_routes, _photo_routes, _job_routes, _system_routes):
         app.include_router(routes.router)
     add_error_handlers(app)
+    app.add_middleware(Admission, settings=settings)
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(RequestCounter, metrics=service.metrics)  # the last is the outermost: counts refusals too
+    app.add_middleware(RequestObserver, metrics=service.metrics)  # the last is the outermost: tells of refusals too
     _document_errors_as_json(app)
     return app
 

@@ -1,6 +1,7 @@
 """One shape for every answer that is not a success: ``{"error": {"code", "message"}}``."""
 
 import http
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from indexer.errors import (
     ServiceError,
 )
 from search.document import printable
+from search.service._logs import log_event
 
 
 class RequestRefused(ServiceError):
@@ -32,6 +34,11 @@ class RequestRefused(ServiceError):
         self.status = status
         self.code = code
         self.headers = headers
+
+
+def busy(message: str) -> RequestRefused:
+    """The refusal (503) of what exceeds a limit of things at once: the same request may be answered in a moment."""
+    return RequestRefused(503, "busy", message, {"Retry-After": "1"})
 
 
 # The first class that fits decides, so the particular ones stand before their bases.
@@ -69,6 +76,8 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _failed(_: Request, error: Exception) -> JSONResponse:
     status, code = next((status, code) for kind, status, code in _ANSWERS if isinstance(error, kind))
+    if status >= 500:
+        log_event("request failed", level=logging.ERROR, error=error, code=code)
     return error_response(status, code, str(error))
 
 

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi import Path as PathParameter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from search.service._errors import busy
 from search.service._jobs import Job
 from search.service._schemas import IndexRequest, JobAnswer, JobsAnswer, ProgressAnswer, errors
 from search.service._service import CurrentService
@@ -12,14 +13,23 @@ from search.service._service import CurrentService
 router = APIRouter(prefix="/v1", tags=["indexing"])
 
 
-def _job(service: CurrentService, job_id: Annotated[str, PathParameter(max_length=64)]) -> Job:
+async def _job(service: CurrentService, job_id: Annotated[str, PathParameter(max_length=64)]) -> Job:
     return service.jobs.get(job_id)
 
 
 AskedJob = Annotated[Job, Depends(_job)]
 
 
-@router.post("/index", status_code=202, summary="Index folders", responses=errors(403, 409, 411, 413, 422, 503))
+async def _watched_job(service: CurrentService, asked: AskedJob) -> Job:
+    if len(asked.watchers) >= service.settings.watchers:
+        raise busy("Too many clients follow this job. Try again, or ask for the job itself.")
+    return asked
+
+
+WatchedJob = Annotated[Job, Depends(_watched_job)]
+
+
+@router.post("/index", status_code=202, summary="Index folders", responses=errors(400, 408, 409, 411, 413, 422))
 async def index(service: CurrentService, asked: IndexRequest, response: Response) -> JobAnswer:
     """Starts a job and answers at once; the job's events tell how it goes. One job runs at a time.
 
@@ -43,7 +53,7 @@ async def job(asked: AskedJob) -> JobAnswer:
     return JobAnswer.of(asked)
 
 
-@router.delete("/jobs/{job_id}", status_code=202, summary="Cancel a job", responses=errors(403, 404, 422))
+@router.delete("/jobs/{job_id}", status_code=202, summary="Cancel a job", responses=errors(404, 422))
 async def cancel(asked: AskedJob) -> JobAnswer:
     """The job ends soon; what it has indexed by then stays. A job that has ended is left as it is."""
     asked.cancelled.set()
@@ -56,7 +66,7 @@ async def cancel(asked: AskedJob) -> JobAnswer:
     response_class=EventSourceResponse,
     responses=errors(404, 422),
 )
-async def events(asked: AskedJob) -> AsyncIterator[ServerSentEvent]:
+async def events(asked: WatchedJob) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` for every step, and at last `summary`, the whole job."""
     async for progress in asked.changes():
         yield ServerSentEvent(event="progress", data=ProgressAnswer.model_validate(progress))

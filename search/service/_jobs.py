@@ -6,19 +6,20 @@ import datetime
 import logging
 import secrets
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import PhotoSeekError
-from indexer.progress import Progress
+from indexer.progress import Progress, Stage
 from search.service._errors import RequestRefused
+from search.service._logs import log_event
+from search.service._metrics import OUTCOMES, Metrics
 
 if TYPE_CHECKING:
     from indexer.pipeline import IndexSummary
-
-_LOG = logging.getLogger(__name__)
 
 JobState = Literal["running", "done", "cancelled", "failed"]
 Index = Callable[[tuple[Path, ...], Callable[[Progress], None], threading.Event], "IndexSummary"]
@@ -70,8 +71,9 @@ class Job:
 class Jobs:
     """The jobs since the service started, the latest last. Used from the event loop, but for ``stop``."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, metrics: Metrics) -> None:
         self._index = index
+        self._metrics = metrics
         self._jobs: dict[str, Job] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._running: asyncio.Task[None] | None = None
@@ -117,20 +119,50 @@ class Jobs:
             job.progress = progress
             job.notify()
 
+        stages = _StageClock(self._metrics)
+
         def report(progress: Progress) -> None:
+            stages.enter(progress.stage)
             loop.call_soon_threadsafe(publish, progress)
 
+        log_event("job started", job=job.id, folders=len(job.folders))
+        trouble: Exception | None = None
         try:
             summary = await loop.run_in_executor(self._thread, self._index, job.folders, report, job.cancelled)
             job.summary, job.state = summary, "cancelled" if summary.cancelled else "done"
+            self._metrics.count_photos(summary)
         except PhotoSeekError as error:
-            job.state, job.error = "failed", str(error)
-        except Exception:
-            job.state, job.error = "failed", "Something went wrong while indexing; the service's log says what."
-            _LOG.exception("Indexing failed")
+            trouble, job.state, job.error = error, "failed", str(error)
+        except Exception as error:
+            trouble, job.state = error, "failed"
+            job.error = "Something went wrong while indexing; the service's log says what."
         finally:
             job.finished_at = _now()
             job.notify()
+        _tell_end(job, trouble)
+
+
+class _StageClock:
+    """Times the stages of a job as they are reported."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._stage: Stage | None = None
+        self._since = time.monotonic()
+
+    def enter(self, stage: Stage) -> None:
+        if stage == self._stage:
+            return
+        now = time.monotonic()
+        if self._stage is not None:
+            self._metrics.time_job(self._stage, now - self._since)
+        self._stage, self._since = stage, now
+
+
+def _tell_end(job: Job, trouble: Exception | None) -> None:
+    level = logging.INFO if trouble is None else logging.ERROR
+    counts = {} if job.summary is None else {name: getattr(job.summary, name) for name in OUTCOMES}
+    log_event("job ended", level=level, error=trouble, job=job.id, state=job.state, **counts)
 
 
 def _now() -> datetime.datetime:

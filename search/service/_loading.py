@@ -3,18 +3,18 @@
 import dataclasses
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import PhotoSeekError
 from indexer.library import Library
 from search.service._errors import RequestRefused
+from search.service._logs import log_event
 from search.service._settings import ServiceSettings
 
 if TYPE_CHECKING:
     from indexer.model import Model
     from search.engine import SearchEngine
-
-_LOG = logging.getLogger(__name__)
 
 LoadState = Literal["loading", "ready", "failed"]
 
@@ -70,14 +70,17 @@ class Loading:
         from indexer.model import load_model  # noqa: PLC0415
         from search.engine import SearchEngine  # noqa: PLC0415
 
+        started = time.monotonic()
         try:
             active = self._library.active_model()
             name = self._settings.model or (active.name if active is not None else "compact")
             model = load_model(name, self._settings.device, self._settings.keep_loaded)
             self._loaded = Loaded(model, SearchEngine(self._library, model))
+            seconds = round(time.monotonic() - started, 3)
+            log_event("model loaded", model=model.identity.name, device=model.device, seconds=seconds)
         except PhotoSeekError as error:
             self.error = str(error)
-            _LOG.error("The model could not be loaded: %s", error)
-        except Exception:
+            log_event("model not loaded", level=logging.ERROR, reason=self.error)
+        except Exception as error:
             self.error = "The model could not be loaded; the service's log says why."
-            _LOG.exception("The model could not be loaded")
+            log_event("model not loaded", level=logging.ERROR, error=error)

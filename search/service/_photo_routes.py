@@ -1,5 +1,5 @@
 import hashlib
-from io import BytesIO
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,14 +7,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 
-from indexer.errors import PhotoNotFound
+from indexer.errors import PhotoNotFound, PhotoUnreadable
 from indexer.library import Library, PhotoRecord
-from indexer.photos import THUMBNAIL_SIDE, open_rgb, read_photo
 from search._originals import unchanged
 from search.document import photo_document, printable
 from search.query import DEPTH, SearchQuery
 from search.service._schemas import MAX_ID, MAX_TOP, PhotoAnswer, SearchAnswer, errors
-from search.service._service import CurrentService, addresses
+from search.service._service import CurrentService, Service, addresses
 
 router = APIRouter(prefix="/v1/photos/{photo_id}", tags=["photos"], responses=errors(404, 422))
 
@@ -51,11 +50,11 @@ def photo(service: CurrentService, photo_id: PhotoId) -> PhotoAnswer:
     "/thumbnail",
     summary="A small picture of it",
     response_class=Response,
-    responses={200: {"content": {"image/webp": {}}}, 304: {"description": "Not changed."}, **errors(503)},
+    responses={200: {"content": {"image/webp": {}}}, 304: {"description": "Not changed."}},
 )
 async def thumbnail(service: CurrentService, request: Request, photo_id: PhotoId) -> Response:
     """A WebP, its longest side at most 512 pixels."""
-    webp = await service.pictures.run(lambda: _thumbnail(service.library, photo_id))
+    webp = await service.pictures.run(lambda: _thumbnail(service, photo_id))
     headers = {
         "ETag": f'"{hashlib.blake2b(webp, digest_size=16).hexdigest()}"',
         "Cache-Control": "private, max-age=300",
@@ -69,7 +68,7 @@ async def thumbnail(service: CurrentService, request: Request, photo_id: PhotoId
     "/file",
     summary="The photo in full size",
     response_class=Response,
-    responses={200: {"content": {"image/*": {}}}, 304: {"description": "Not changed."}, **errors(503)},
+    responses={200: {"content": {"image/*": {}}}, 304: {"description": "Not changed."}},
 )
 async def file(
     service: CurrentService,
@@ -92,12 +91,12 @@ async def file(
     shown_as = _SHOWN_BY_BROWSERS.get(record.facts.format)
     if shown_as is not None:
         return FileResponse(record.path, media_type=shown_as, headers=headers)
-    jpeg = await service.pictures.run(lambda: _jpeg(record.path))
+    jpeg = await service.pictures.run(lambda: service.decoding.jpeg(record.path))
     # Converted: ranges and the size of the file mean nothing here.
     return Response(jpeg, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/similar", summary="Photos that resemble it", responses=errors(409, 503))
+@router.get("/similar", summary="Photos that resemble it", responses=errors(409))
 async def similar(
     service: CurrentService,
     photo_id: PhotoId,
@@ -109,32 +108,29 @@ async def similar(
 
 
 def _present(library: Library, photo_id: int) -> tuple[PhotoRecord, str]:
-    """The photo, whose file is there, and an ETag of its bytes."""
+    """The photo, whose file is still the one that was indexed, and an ETag of its bytes."""
     record = library.photo(photo_id)
-    if not record.path.is_file():
-        raise PhotoNotFound(f"The file {printable(record.path)} is gone. Index its folder again to update the library.")
-    stat = record.path.stat()
-    return record, f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"'
+    name = printable(record.path)
+    try:
+        same = unchanged(record)
+    except OSError:
+        raise PhotoNotFound(f"The file {name} is gone. Index its folder again to update the library.") from None
+    if not same:
+        raise PhotoNotFound(f"{name} has changed. Index its folder again to see it as it is now.")
+    if not os.access(record.path, os.R_OK):
+        raise PhotoUnreadable(f"{name} cannot be read: the service lacks permission.")
+    return record, f'"{record.modified_at.timestamp():.6f}-{record.size:x}"'
 
 
-def _thumbnail(library: Library, photo_id: int) -> bytes:
-    record = library.photo(photo_id)
-    cached = library.thumbnail(record.content_id)
+def _thumbnail(service: Service, photo_id: int) -> bytes:
+    library = service.library
+    cached = library.thumbnail(library.photo(photo_id).content_id)
     if cached is not None:
         return cached
     record, _ = _present(library, photo_id)
-    if not unchanged(record):
-        raise PhotoNotFound(f"{printable(record.path)} has changed. Index its folder again to see it as it is now.")
-    webp = read_photo(record.path, THUMBNAIL_SIDE).thumbnail
-    assert webp is not None
+    webp = service.decoding.thumbnail(record.path)
     library.add_thumbnail(record.content_id, webp)
     return webp
-
-
-def _jpeg(path: Path) -> bytes:
-    jpeg = BytesIO()
-    open_rgb(path).save(jpeg, "JPEG", quality=90)
-    return jpeg.getvalue()
 
 
 def _known(request: Request, etag: str) -> bool:

@@ -67,7 +67,7 @@ class SearchRequest(BaseModel):
             like=image,
             like_photo=self.like,
             filters=Filters(
-                folder=None if self.folder is None else Path(self.folder),
+                folder=None if self.folder is None else _folder(self.folder),
                 after=self.after,
                 before=self.before,
                 camera=self.camera,
@@ -79,6 +79,13 @@ class SearchRequest(BaseModel):
             offset=self.offset,
             rerank=self.rerank,
         )
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text)
+    if not folder.is_absolute():
+        raise QueryInvalid(f"{text!r} is not a whole path. Give it from the root, such as /home/ada/Pictures.")
+    return folder
 
 
 def _near(text: str) -> Near:

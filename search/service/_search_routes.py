@@ -1,18 +1,16 @@
-from io import BytesIO
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from indexer.photos import open_rgb
 from search.query import SearchQuery
 from search.service._errors import RequestRefused
 from search.service._schemas import SearchAnswer, SearchRequest, errors
-from search.service._service import CurrentService
+from search.service._service import CurrentService, Service
 
-router = APIRouter(prefix="/v1", tags=["search"], responses=errors(404, 409, 422, 503))
+router = APIRouter(prefix="/v1", tags=["search"], responses=errors(404, 409, 422))
 
 _LISTS = ("not", "format")
 
@@ -39,7 +37,7 @@ async def search(service: CurrentService, request: Annotated[SearchRequest, Quer
     "/search",
     summary="Search, also by an uploaded picture",
     openapi_extra=_request_body(),
-    responses=errors(411, 413, 415),
+    responses=errors(400, 408, 411, 413, 415),
 )
 async def search_with_body(service: CurrentService, request: Request) -> SearchAnswer:
     """The same as GET, with the same fields: as JSON, or as a form, which may carry a picture."""
@@ -49,9 +47,8 @@ async def search_with_body(service: CurrentService, request: Request) -> SearchA
             return await service.search(asked.query)
         case "multipart/form-data":
             async with request.form(max_files=1, max_fields=100, max_part_size=2**16) as form:
-                image = await _image(form)
-                asked = _validated(_fields(form))
-            return await service.search(lambda: _query(asked, image))
+                image, asked = _image(form), _validated(_fields(form))
+                return await service.search(lambda: _query(service, asked, image))
     raise RequestRefused(415, "media_type", "Send application/json, or multipart/form-data with an image.")
 
 
@@ -69,14 +66,14 @@ def _fields(form: FormData) -> dict[str, Any]:
     return {name: form.getlist(name) if name in _LISTS else form[name] for name in form if name != "image"}
 
 
-async def _image(form: FormData) -> bytes | None:
+def _image(form: FormData) -> BinaryIO | None:
     part = form.get("image")
     if part is None:
         return None
     if not isinstance(part, UploadFile):
         raise RequestRefused(422, "request_invalid", "image: send it as a file.")
-    return await part.read()
+    return part.file
 
 
-def _query(asked: SearchRequest, image: bytes | None) -> SearchQuery:
-    return asked.query(None if image is None else open_rgb(BytesIO(image)))
+def _query(service: Service, asked: SearchRequest, image: BinaryIO | None) -> SearchQuery:
+    return asked.query(None if image is None else service.decode_upload(image.read()))

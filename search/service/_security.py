@@ -8,9 +8,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search.service._errors import RequestRefused, error_response
-from search.service._settings import ServiceSettings, is_loopback
+from search.service._settings import PROBES, ServiceSettings, is_loopback
 
-_OPEN_PATHS = ("/healthz", "/readyz", "/docs", "/openapi.json", "/static-offline-docs/")
+_OPEN_PATHS = (*PROBES, "/docs", "/openapi.json", "/static-offline-docs/")
 """Answered without a token: probes carry none, and the documentation page, where one is typed in, holds no photo."""
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
@@ -54,7 +54,9 @@ class Guard:
         self._check_host(headers)
         if not path.startswith(_OPEN_PATHS):
             self._check_token(headers)
-        if method not in _SAFE_METHODS:
+        if method in _SAFE_METHODS:
+            _check_reader(headers)
+        else:
             _check_origin(headers)
         self._check_size(headers)
 
@@ -88,9 +90,10 @@ class Guard:
         if "transfer-encoding" in headers:
             raise RequestRefused(411, "length_required", "Send the request with a Content-Length.")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._settings.max_body_bytes:
-            most = self._settings.max_body_bytes / 2**20
-            raise RequestRefused(413, "too_large", f"The request is too large. Send at most {most:.0f} MiB.")
+        form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        most = self._settings.max_body_bytes if form else self._settings.max_json_bytes
+        if not length.isdecimal() or int(length) > most:
+            raise RequestRefused(413, "too_large", f"The request is too large. Send at most {most:,} bytes.")
 
 
 def _check_origin(headers: Headers) -> None:
@@ -99,6 +102,12 @@ def _check_origin(headers: Headers) -> None:
     foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
     if foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise RequestRefused(403, "cross_origin", "A page of another site may not change anything here.")
+
+
+def _check_reader(headers: Headers) -> None:
+    """Pages of other sites may link here. They cannot read answers, nor may they make the service work for nothing."""
+    if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+        raise RequestRefused(403, "cross_origin", "A page of another site may not use this service.")
 
 
 def _host_name(host: str) -> str:

@@ -1,5 +1,8 @@
 import contextlib
+import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -7,32 +10,56 @@ from types import FrameType
 import uvicorn
 
 from search.service._app import create_app
+from search.service._logs import LogLevel, log_event, log_to_stderr
 from search.service._service import Service
 from search.service._settings import ServiceSettings
 
+STOP_SECONDS = 30
+"""Longest that requests in flight may take to end."""
 
-def serve(settings: ServiceSettings) -> None:
+
+def serve(settings: ServiceSettings, log_level: LogLevel = "info") -> None:
     """Run the service until SIGTERM or Ctrl-C; requests in flight are finished, and a running job is saved.
 
-    Raises LibraryTooNew or LibraryDamaged.
+    Its log goes to standard error. Stopped while its model still loads, the service ends the process itself, with
+    exit code 0. Raises LibraryTooNew or LibraryDamaged, and SystemExit when it cannot listen.
     """
+    log_to_stderr(log_level)
     app = create_app(settings)
+    service: Service = app.state.service
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        log_config=None,
         # Addresses of requests hold what people search for.
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=STOP_SECONDS,
     )
-    _Server(config, app.state.service).run()
+    try:
+        _Server(config, service).run()
+    except SystemExit:
+        service.loading.wait()
+        raise
+    log_event("stopped")
+    if service.loading.state == "loading":
+        # Its thread is deep in libraries that are only half imported: the interpreter cannot end around it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                log_event("listening", address=listener.getsockname()[0], port=listener.getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Now, not after the last connection has closed: those that watch the job close when it ends.

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +11,9 @@ from fastapi import Depends, Request
 
 from indexer.library import Library
 from indexer.progress import Progress
+from search._decoding import Decoding
 from search.document import search_document
-from search.query import SearchQuery
+from search.query import SearchQuery, SearchResponse
 from search.service._folders import AllowedFolders
 from search.service._jobs import Jobs
 from search.service._loading import Loading
@@ -21,6 +23,8 @@ from search.service._settings import ServiceSettings
 from search.service._workers import Workers
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from indexer.pipeline import IndexSummary
 
 VERSION = importlib.metadata.version("photoseek")
@@ -37,24 +41,35 @@ class Service:
         self.searches = Workers("search", settings.search_threads, settings.waiting_searches)
         self.pictures = Workers("picture", 2, 64)
         self.folders = AllowedFolders(self.library, settings.indexable)
-        self.jobs = Jobs(self._index)
+        self.decoding = Decoding(2, settings.max_upload_pixels, settings.decode_seconds)
+        self.jobs = Jobs(self._index, self.metrics)
 
     async def search(self, make_query: Callable[[], SearchQuery]) -> SearchAnswer:
         """Answer a query, made in the thread that answers it: decoding an upload takes a while."""
         engine = self.loading.get().engine
-        response = await self.searches.run(lambda: engine.search(make_query()))
-        self.metrics.time_search(response.took_ms)
+        asked = time.perf_counter()
+
+        def answer() -> tuple[float, SearchResponse]:
+            waited = time.perf_counter() - asked
+            return waited, engine.search(make_query())
+
+        waited, response = await self.searches.run(answer)
+        self.metrics.time_search(waited, response.took_ms)
         document = search_document(response)
         for result in document["results"]:
             result.update(addresses(result["id"]))
         return SearchAnswer.model_validate(document)
 
+    def decode_upload(self, data: bytes) -> "Image":
+        """The picture in an uploaded file, as the engine takes it. Raises PhotoUnreadable."""
+        return self.decoding.upload(data, self.loading.get().model.image_size)
+
     async def close(self) -> None:
-        """Let running work end, and save it."""
+        """Let running work end, and save it. A model that still loads is left to itself."""
         await self.jobs.close()
         self.searches.close()
         self.pictures.close()
-        self.loading.wait()
+        self.decoding.close()
         self.library.close()
 
     def _index(
@@ -71,7 +86,7 @@ def addresses(photo_id: int) -> dict[str, str]:
     return {"thumbnail": f"/v1/photos/{photo_id}/thumbnail", "file": f"/v1/photos/{photo_id}/file"}
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

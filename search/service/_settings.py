@@ -5,6 +5,8 @@ from pathlib import Path
 from indexer.errors import ServiceError
 
 DEFAULT_PORT = 8765
+PROBES = ("/healthz", "/readyz")
+"""Paths that are answered without a token and however busy the service is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,19 @@ class ServiceSettings:
     """Folders that may be indexed over HTTP, with all below them, beside those that the library has already. None: the
     home folder of the service's user on the loopback interface, nothing off it."""
     max_body_bytes: int = 32 * 2**20
-    """Largest request: an uploaded photo."""
+    """Largest form: an uploaded photo."""
+    max_json_bytes: int = 2**20
+    """Largest body of any other kind."""
+    max_upload_pixels: int = 100_000_000
+    """Largest uploaded photo, once it is decoded."""
+    decode_seconds: float = 30
+    """Longest that one picture of a request may take to decode."""
+    body_seconds: float = 60
+    """Longest that a request may take to arrive."""
+    requests_at_once: int = 256
+    """Requests of all kinds that are taken at once; further ones are refused with 503."""
+    watchers: int = 64
+    """Clients that may follow one job at once; further ones are refused with 503."""
     search_threads: int = 2
     """Searches that run at once. The model uses all cores in each, so more of them only wait for each other."""
     waiting_searches: int = 32

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from search.service._errors import RequestRefused
+from search.service._errors import busy
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Workers:
     async def run(self, work: Callable[[], T]) -> T:
         """Run ``work`` in a thread; RequestRefused (503) when too much waits already."""
         if self._room == 0:
-            raise RequestRefused(503, "busy", "Too many requests at once. Try again.", {"Retry-After": "1"})
+            raise busy("Too many requests at once. Try again.")
         self._room -= 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)

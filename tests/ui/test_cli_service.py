@@ -19,17 +19,23 @@ def library(tmp_path: Path) -> Path:
     return tmp_path / "library"
 
 
+def errors_of(library: Path) -> Path:
+    """Where the commands that run for a library write their standard error."""
+    return library.with_name("errors")
+
+
 @contextlib.contextmanager
 def running(*arguments: str, library: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """The process of a command, and the addresses that it prints when it is ready."""
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment(library, **variables),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with errors_of(library).open("a") as errors:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=environment(library, **variables),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     assert process.stdout is not None
     with process.stdout:
         try:
@@ -57,6 +63,7 @@ def test_the_page_uses_the_service_it_is_given_and_leaves_it_running(library: Pa
             assert not answers(page)
         assert answers(f"{service}/healthz")
     assert not answers(f"{service}/healthz")
+    assert errors_of(library).read_text() == ""  # no log of the service's either
 
 
 def test_a_page_on_a_port_that_is_taken(library: Path, taken_port: int) -> None:

@@ -100,6 +100,19 @@ def test_one_job_at_a_time_and_it_can_be_cancelled(fresh: httpx.Client, many: Pa
     assert events(fresh, again.json())[-1][1]["state"] == "done"
 
 
+def test_watchers_at_once(many: Path, tmp_path: Path) -> None:
+    settings = ServiceSettings(library=tmp_path / "library", device="cpu", allowed_folders=(many,), watchers=1)
+    with running(settings) as client:
+        job = client.post("/v1/index", json={"folders": [str(many)]}).json()
+        with client.stream("GET", f"/v1/jobs/{job['id']}/events") as watched:
+            next(watched.iter_lines())
+            refused = client.get(f"/v1/jobs/{job['id']}/events")
+            assert_refused(refused, 503, "busy")
+            assert refused.headers["retry-after"] == "1"
+            assert client.delete(f"/v1/jobs/{job['id']}").status_code == 202
+        assert events(client, job)[-1][0] == "summary"
+
+
 def test_searches_are_answered_while_a_job_runs(fresh: httpx.Client, many: Path) -> None:
     job = fresh.post("/v1/index", json={"folders": [str(many)]}).json()
     assert fresh.get("/v1/search", params={"q": "a cat"}).status_code == 200

@@ -80,6 +80,25 @@ def test_only_indexed_photos_are_served(client: httpx.Client, part: str) -> None
     assert client.get(f"/v1/photos/..%2f..%2fetc%2fpasswd{part}").status_code in (404, 422)
 
 
+def test_a_file_that_has_changed_is_not_served(photos: Path, model: Model, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("no photo at all")
+    for name in ("rocket.jpg", "coins.jpg"):
+        shutil.copy(photos / name, tmp_path / "photos")
+    with Library.create(tmp_path / "library") as library:
+        index_folders(library, model, [tmp_path / "photos"])
+    with running(ServiceSettings(library=tmp_path / "library", device="cpu")) as client:
+        rocket, coins = photo_id(client, "rocket.jpg"), photo_id(client, "coins.jpg")
+        (tmp_path / "photos" / "rocket.jpg").unlink()
+        (tmp_path / "photos" / "rocket.jpg").symlink_to(secret)
+        shutil.copyfile(photos / "astronaut.jpg", tmp_path / "photos" / "coins.jpg")
+        for changed in (rocket, coins):
+            for params in ({}, {"original": True}):
+                response = client.get(f"/v1/photos/{changed}/file", params=params)
+                assert "has changed" in assert_refused(response, 404, "photo_not_found")
+
+
 def test_a_photo_whose_file_is_gone(photos: Path, model: Model, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copy(photos / "rocket.jpg", tmp_path / "photos")

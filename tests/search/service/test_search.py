@@ -107,6 +107,8 @@ def test_copies_are_told(client: httpx.Client, photos: Path) -> None:
         ({"q": "a cat", "after": "2020-01-02", "before": "2020-01-01"}, "query_invalid", "Swap"),
         ({"q": "a cat", "near": "Paris"}, "query_invalid", "LATITUDE,LONGITUDE,KM"),
         ({"q": "a cat", "near": "100,0,1"}, "query_invalid", "latitude"),
+        ({"q": "a cat", "folder": "Pictures"}, "query_invalid", "whole path"),
+        ({"q": "a cat", "folder": "/a\0b"}, "query_invalid", "NUL"),
         ({"q": "a cat", "like": 2**63}, "request_invalid", "like:"),
         ({"query": "a cat"}, "request_invalid", "query:"),
     ],

@@ -58,6 +58,12 @@ def test_the_token_opens(guarded: httpx.Client) -> None:
     assert guarded.get("/v1/status", headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["token", "access_token", "authorization"])
+def test_a_token_in_the_address_opens_nothing(guarded: httpx.Client, name: str) -> None:
+    response = guarded.get("/v1/status", params={name: TOKEN}, headers={"Authorization": ""})
+    assert_refused(response, 401, "token_invalid")
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json"])
 def test_probes_and_documentation_need_none(guarded: httpx.Client, path: str) -> None:
     assert guarded.get(path, headers={"Authorization": ""}).status_code == 200
@@ -96,6 +102,14 @@ def test_other_sites_change_nothing(client: httpx.Client, headers: dict[str, str
     assert_refused(asked, 403, "cross_origin")
     assert_refused(client.delete("/v1/jobs/1", headers=headers), 403, "cross_origin")
     assert client.get("/v1/jobs").json() == {"jobs": []}
+
+
+@pytest.mark.parametrize("path", ["/v1/search?q=a", "/v1/status", "/healthz"])
+def test_other_sites_run_nothing_but_may_link(client: httpx.Client, path: str) -> None:
+    embedded = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    assert_refused(client.get(path, headers=embedded), 403, "cross_origin")
+    assert client.get(path, headers=embedded | {"Sec-Fetch-Mode": "navigate"}).status_code == 200
+    assert client.get(path, headers=embedded | {"Sec-Fetch-Site": "same-site"}).status_code == 200
 
 
 def test_own_pages_may(client: httpx.Client) -> None:

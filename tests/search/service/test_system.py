@@ -1,12 +1,16 @@
 import concurrent.futures
+import contextlib
+import json
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from search.service import ServiceSettings
 from tests.search.service.conftest import running, wait_until_ready
@@ -16,7 +20,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from search.service import ServiceSettings, serve
-serve(ServiceSettings(library=Path(sys.argv[1]), port=int(sys.argv[2]), device="cpu", allowed_folders=(Path("/"),)))
+serve(ServiceSettings(library=Path(sys.argv[1]), port=0, device="cpu", allowed_folders=(Path("/"),)))
 """
 
 
@@ -45,7 +49,9 @@ def test_metrics(client: httpx.Client) -> None:
     assert 'photoseek_requests_total{method="GET",route="/v1/search",status="200"}' in text
     assert 'photoseek_requests_total{method="GET",route="/v1/photos/{photo_id}",status="404"}' in text
     assert "my/own" not in text
-    for stage in ("encode", "candidates", "rerank", "total"):
+    assert 'photoseek_request_seconds_count{route="/v1/search"}' in text
+    assert "photoseek_requests_in_progress 1.0" in text
+    for stage in ("queue", "encode", "candidates", "rerank", "total"):
         assert f'photoseek_search_seconds_count{{stage="{stage}"}}' in text
 
 
@@ -98,34 +104,58 @@ def test_the_documentation_is_complete_and_needs_no_internet(client: httpx.Clien
                     assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
 
 
-def test_sigterm_ends_a_job_cleanly(photos: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(tmp_path / "library"), str(port)], cwd=Path(__file__).parents[3]
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-            _wait_until_up(client, process)
-            wait_until_ready(client)
-            job = client.post("/v1/index", json={"folders": [str(photos)]}).json()
-            with client.stream("GET", f"/v1/jobs/{job['id']}/events") as watched:
-                process.send_signal(signal.SIGTERM)
-                seen = "".join(watched.iter_text())
-        assert "event: summary" in seen
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_until_up(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None:
+@contextlib.contextmanager
+def process_of(library: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """A service in a process of its own, as soon as it listens; its log is the process's ``stderr``."""
+    command = (sys.executable, "-c", SERVE, library)
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE, text=True) as process:
         try:
-            client.get("/healthz")
-        except httpx.ConnectError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"the service ended with {process.returncode}")
+            assert process.stderr is not None
+            address = json.loads(process.stderr.readline())
+            assert address["event"] == "listening"
+            url = f"http://127.0.0.1:{address['port']}"
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+                yield process, client
+        finally:
+            process.kill()
+
+
+def log_of(process: subprocess.Popen[str]) -> list[str]:
+    """The events that follow until the process ends, by name."""
+    assert process.stderr is not None
+    return [json.loads(line)["event"] for line in process.stderr]
+
+
+def test_sigterm_ends_a_job_and_finishes_requests(photos: Path, tmp_path: Path) -> None:
+    with process_of(tmp_path / "library") as (process, client):
+        wait_until_ready(client)
+        job = client.post("/v1/index", json={"folders": [str(photos)]}).json()
+        with (
+            client.stream("GET", f"/v1/jobs/{job['id']}/events") as watched,
+            socket.create_connection((client.base_url.host, client.base_url.port)) as unfinished,
+        ):
+            body = b'{"q": "a cat"}'
+            unfinished.sendall(
+                b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body)
+            )
+            while "photoseek_requests_in_progress 3.0" not in client.get("/metrics").text:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            seen = "".join(watched.iter_text())
+            unfinished.sendall(body)
+            assert unfinished.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        assert "event: summary" in seen
+        assert log_of(process)[-1] == "stopped"
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_obeyed_while_the_model_loads(tmp_path: Path, by: signal.Signals) -> None:
+    with process_of(tmp_path / "library") as (process, client):
+        assert_refused(client.get("/readyz"), 503, "model_loading")
+        process.send_signal(by)
+        log = log_of(process)
+        assert process.wait(60) == 0
+    assert log[-1] == "stopped"
+    assert "model loaded" not in log

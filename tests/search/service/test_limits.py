@@ -1,0 +1,136 @@
+"""Every limit of a request, at its edge: the last that is answered, and the first that is not."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from search.query import DEPTH, MAX_TEXT, MAX_WITHOUT
+from search.service import ServiceSettings
+from search.service._errors import RequestRefused
+from search.service._schemas import MAX_RERANK, MAX_TOP
+from search.service._workers import Workers
+from tests.search.service.conftest import running
+from tests.search.service.test_search import assert_refused
+
+LIMITS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"q": "x" * MAX_TEXT}, {"q": "x" * (MAX_TEXT + 1)}),
+    ({"not": ["x" * MAX_TEXT]}, {"not": ["x" * (MAX_TEXT + 1)]}),
+    ({"not": ["x"] * MAX_WITHOUT}, {"not": ["x"] * (MAX_WITHOUT + 1)}),
+    ({"top": 1}, {"top": 0}),
+    ({"top": MAX_TOP}, {"top": MAX_TOP + 1}),
+    ({"offset": DEPTH}, {"offset": DEPTH + 1}),
+    ({"rerank": MAX_RERANK}, {"rerank": MAX_RERANK + 1}),
+    ({"folder": "/" + "x" * 4095}, {"folder": "/" + "x" * 4096}),
+    ({"camera": "x" * 200}, {"camera": "x" * 201}),
+    ({"format": ["x" * 20] * 20}, {"format": ["x"] * 21}),
+    ({"min_match": 1}, {"min_match": 1.01}),
+]
+
+
+@pytest.fixture(scope="module")
+def small(directory: Path) -> Iterator[httpx.Client]:
+    """A service with low limits."""
+    settings = ServiceSettings(
+        library=directory,
+        device="cpu",
+        max_body_bytes=20_000,
+        max_json_bytes=1000,
+        max_upload_pixels=100 * 100,
+    )
+    with running(settings) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("most", "more"), LIMITS, ids=lambda fields: next(iter(fields)))
+def test_fields(client: httpx.Client, most: dict[str, Any], more: dict[str, Any]) -> None:
+    fields = {"q": "a cat", "rerank": 1}
+    assert client.post("/v1/search", json=fields | most).status_code == 200
+    assert_refused(client.post("/v1/search", json=fields | more), 422, "request_invalid")
+    assert_refused(client.get("/v1/search", params=fields | more), 422, "request_invalid")
+
+
+def test_json_bodies(small: httpx.Client) -> None:
+    def post(size: int) -> httpx.Response:
+        body = json.dumps({"q": "a cat", "rerank": 0}).encode()
+        content = body + b" " * (size - len(body))
+        return small.post("/v1/search", content=content, headers={"Content-Type": "application/json"})
+
+    assert post(1000).status_code == 200
+    assert "1,000 bytes" in assert_refused(post(1001), 413, "too_large")
+
+
+def test_forms(small: httpx.Client) -> None:
+    head, tail = b'--x\r\nContent-Disposition: form-data; name="q"\r\n\r\n', b"\r\n--x--\r\n"
+
+    def post(size: int) -> httpx.Response:
+        content = head + b"a" * (size - len(head) - len(tail)) + tail
+        return small.post("/v1/search", content=content, headers={"Content-Type": "multipart/form-data; boundary=x"})
+
+    assert_refused(post(20_000), 422, "request_invalid")  # it was read: the text in it is too long
+    assert_refused(post(20_001), 413, "too_large")
+
+
+def test_pixels_of_an_upload(small: httpx.Client) -> None:
+    def post(width: int, height: int) -> httpx.Response:
+        data = BytesIO()
+        Image.new("RGB", (width, height)).save(data, "PNG")
+        return small.post("/v1/search", files={"image": data.getvalue()})
+
+    assert post(100, 100).status_code == 200
+    assert "0.01 megapixels" in assert_refused(post(100, 101), 422, "photo_unreadable")
+
+
+def test_requests_at_once(directory: Path) -> None:
+    settings = ServiceSettings(library=directory, device="cpu", requests_at_once=1)
+    with running(settings, ready=False) as client:
+        with _unfinished(client) as waiting:
+            while (refused := client.get("/v1/status")).status_code == 200:  # until that request is there
+                pass
+            assert_refused(refused, 503, "busy")
+            assert refused.headers["retry-after"] == "1"
+            assert client.get("/healthz").status_code == 200
+            waiting.sendall(b"{}")
+            assert b"busy" not in waiting.recv(1000)
+        while client.get("/v1/status").status_code == 503:  # until that request has left
+            pass
+
+
+def test_a_request_that_never_arrives(directory: Path) -> None:
+    settings = ServiceSettings(library=directory, device="cpu", body_seconds=0.5)
+    with running(settings, ready=False) as client, _unfinished(client) as waiting:
+        assert b" 408 " in waiting.recv(1000)
+        assert client.get("/v1/status").status_code == 200
+
+
+def _unfinished(client: httpx.Client) -> socket.socket:
+    """A request whose body, two bytes long, is still to come."""
+    connection = socket.create_connection((client.base_url.host, client.base_url.port))
+    connection.sendall(
+        b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    )
+    return connection
+
+
+def test_searches_at_once() -> None:
+    async def fill() -> None:
+        workers, go = Workers("test", threads=1, waiting=1), threading.Event()
+        both = [asyncio.create_task(workers.run(go.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(RequestRefused) as refused:
+            await workers.run(go.wait)
+        assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+        go.set()
+        assert await asyncio.gather(*both) == [True, True]
+        assert await workers.run(go.wait)
+        workers.close()
+
+    asyncio.run(fill())
