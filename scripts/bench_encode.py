@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -115,7 +116,8 @@ def save_checkpoint(directory: Path, device: str, *, tiny: bool) -> Blip2VisionC
     with torch.device(device):
         network = Blip2ForImageTextRetrieval(config)
     randomise(network)
-    network.half().save_pretrained(directory)
+    nn.Module.half(network)
+    network.save_pretrained(directory)
     BertTokenizer(vocab={word: row for row, word in enumerate(_WORDS)}).save_pretrained(directory)
     return vision
 
@@ -136,17 +138,19 @@ def randomise(network: nn.Module) -> None:
 def photo_flop(vision: Blip2VisionConfig) -> float:
     """Floating-point operations of the image encoder for one photo: 0.52e12 for ViT-g at 224 pixels."""
     width, inner = vision.hidden_size, vision.intermediate_size
-    patches = (vision.image_size // vision.patch_size) ** 2
+    size, patch = cast("int", vision.image_size), cast("int", vision.patch_size)
+    patches = (size // patch) ** 2
     tokens = patches + 1
     layer = 2 * tokens * (4 * width**2 + 2 * width * inner) + 4 * tokens**2 * width
-    return float(vision.num_hidden_layers * layer + 2 * patches * width * 3 * vision.patch_size**2)
+    return float(vision.num_hidden_layers * layer + 2 * patches * width * 3 * patch**2)
 
 
 class Theirs:
     """``Blip2ForImageTextRetrieval.forward``, as tutorials call it."""
 
     def __init__(self, directory: Path, device: str, dtype: torch.dtype) -> None:
-        self._network = Blip2ForImageTextRetrieval.from_pretrained(directory, dtype=dtype).to(device)
+        self._network = Blip2ForImageTextRetrieval.from_pretrained(directory, dtype=dtype)
+        nn.Module.to(self._network, device)
         self._text = BertTokenizer.from_pretrained(directory)(_TEXT, return_tensors="pt").to(device)
         self._device = device
         self._dtype = dtype
@@ -155,14 +159,14 @@ class Theirs:
         """Through the ITC head, ``batch`` photos at a time."""
 
         def encode() -> None:
-            for some in pixels.split(batch):
+            for some in split(pixels, batch):
                 self._forward(some, itm=False)
 
         return len(pixels) / seconds(encode, self._device)
 
     def match(self, pixels: Tensor, batch: int) -> None:
         """Through the ITM head with the text, ``batch`` photos at a time."""
-        for some in pixels.split(batch):
+        for some in split(pixels, batch):
             self._forward(some, itm=True)
 
     @torch.inference_mode()
@@ -182,7 +186,7 @@ def ours_per_s(model: Blip2Model, pixels: Tensor) -> float:
     """Photos that become what a library keeps of them, each second."""
 
     def encode() -> None:
-        for some in pixels.split(model.batch_size):
+        for some in split(pixels, model.batch_size):
             features = model.encode_images(some)
             features.embeddings.half().cpu()
             quantised(features.tokens)
@@ -214,7 +218,7 @@ def from_jpeg_per_s(directory: Path, model: Blip2Model, sizes: Sizes) -> float:
 def rerank_ms(theirs: Theirs, model: Blip2Model, pixels: Tensor) -> dict[str, float]:
     """Milliseconds to match one text with the candidates."""
     cached = [
-        tokens for some in pixels.split(model.batch_size) for tokens in quantised(model.encode_images(some).tokens)
+        tokens for some in split(pixels, model.batch_size) for tokens in quantised(model.encode_images(some).tokens)
     ]
     ways: dict[str, Callable[[], object]] = {
         "tutorial": lambda: theirs.match(pixels, 1),
@@ -232,6 +236,11 @@ def seconds(work: Callable[[], object], device: str) -> float:
     work()
     _wait(device)
     return time.perf_counter() - started
+
+
+def split(rows: Tensor, batch: int) -> list[Tensor]:
+    """Rows, at most ``batch`` at a time."""
+    return [rows[start : start + batch] for start in range(0, len(rows), batch)]
 
 
 def _wait(device: str) -> None:

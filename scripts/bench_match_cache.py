@@ -43,7 +43,7 @@ def shifted(tokens: Tensor, levels: int) -> Tensor:
 
 def low_rank(tokens: Tensor, rank: int) -> Tensor:
     """The ``rank`` directions that hold most of these tokens, their coefficients in int8 per channel."""
-    _, _, directions = torch.linalg.svd(tokens.reshape(-1, tokens.shape[-1]), full_matrices=False)
+    directions: Tensor = torch.linalg.svd(tokens.reshape(-1, tokens.shape[-1]), full_matrices=False)[2]
     basis = directions[:rank].T
     return scaled(tokens @ basis, 1, 127) @ basis.T
 

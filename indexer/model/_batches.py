@@ -28,7 +28,7 @@ class Batches:
 
         Raises ModelError when the memory does not suffice for a single row.
         """
-        outputs = []
+        outputs: list[Tensor] = []
         start, rows = 0, len(inputs[0])
         # Once also without any row: the network knows the shape of what it returns.
         while start < rows or not outputs:

@@ -19,7 +19,7 @@ class Fetch:
                 torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each, non_blocking=True)
                 for each in tensors
             )
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record(torch.cuda.current_stream(tensors[0].device))
 
     def wait(self) -> tuple[NDArray[Any], ...]:

@@ -71,7 +71,7 @@ class Blip2Model:
 
     @property
     def token_shape(self) -> tuple[int, int]:
-        side = self.image_size // self._vision_config.patch_size
+        side = self.image_size // cast("int", self._vision_config.patch_size)
         return side * side + 1, self._vision_config.hidden_size
 
     @property

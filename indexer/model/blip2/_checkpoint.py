@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -55,7 +56,7 @@ def load_blip2(
     tokenizer = _read_tokenizer(directory, network.qformer.config.vocab_size)
 
     def load_encoder() -> Blip2VisionModel:
-        return _build_encoder(config.vision_config, weights, device, encoder)
+        return _build_encoder(cast("Blip2VisionConfig", config.vision_config), weights, device, encoder)
 
     identity = ModelIdentity(name=name or str(directory), revision=revision, digest=weights.digest())
     return Blip2Model(network, ImageEncoder(load_encoder, encoder.keep_loaded), tokenizer, identity, device)
@@ -77,8 +78,10 @@ def _read_config(directory: Path) -> Blip2Config:
             f"PhotoSeek's libraries hold {QUERY_TOKENS} of {EMBEDDING_SIZE}."
         )
     vision = config.vision_config
-    if not isinstance(vision, Blip2VisionConfig) or not isinstance(vision.image_size, int):
-        raise CheckpointInvalid(f"{path}: the image_size of vision_config must be one number.")
+    if not isinstance(vision, Blip2VisionConfig) or not all(
+        isinstance(each, int) for each in (vision.image_size, vision.patch_size)
+    ):
+        raise CheckpointInvalid(f"{path}: the image_size and the patch_size of vision_config must be one number each.")
     return config
 
 

@@ -24,7 +24,7 @@ def tokens_of(number: int) -> QuantisedTokens:
 
 
 def assert_same(tokens: QuantisedTokens, expected: QuantisedTokens) -> None:
-    assert (tokens.values.dtype, tokens.scales.dtype) == (np.int8, np.float32)
+    assert (tokens.values.dtype.name, tokens.scales.dtype.name) == ("int8", "float32")
     np.testing.assert_array_equal(tokens.values, expected.values)
     np.testing.assert_array_equal(tokens.scales, expected.scales)
 
