@@ -334,8 +334,11 @@ def verify(
     """Check that catalog, vectors and caches agree."""
     from indexer.library import Library
 
-    with Library.open(library) as opened:
-        verified = opened.verify(repair)
+    if repair:
+        verified = Library.repair(library)
+    else:
+        with Library.open(library) as opened:
+            verified = opened.verify()
     report.print_verification(verified)
     if not verified.ok:
         output.note("These need more than a repair." if repair else "To repair what can be: photoseek verify --repair")

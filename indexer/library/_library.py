@@ -31,6 +31,7 @@ from indexer.library._records import (
     PhotoRecord,
     VerifyReport,
 )
+from indexer.library._salvage import salvage
 from indexer.library._sweep import sweep
 from indexer.library._tables import CatalogState, Content
 from indexer.library._vectors import INDEX_KIND
@@ -67,6 +68,19 @@ class Library:
         """Open a library, made first if there is none. Raises as ``open``, and LibraryError if it cannot be made."""
         create_catalog(directory.absolute())
         return cls(directory)
+
+    @classmethod
+    def repair(cls, directory: Path) -> VerifyReport:
+        """As ``verify`` with ``repair``, for a library that may not even open.
+
+        Of a damaged catalog, what can be read goes into a new one; the damaged one is kept beside it. Raises as
+        ``open``, and LibraryLocked if another process writes.
+        """
+        salvaged = salvage(directory.absolute())
+        with cls.open(directory) as library:
+            report = library.verify(repair=True)
+        found = () if salvaged is None else (salvaged,)
+        return VerifyReport((*found, *report.findings), (*found, *report.repaired))
 
     def close(self) -> None:
         """Let go of the files."""

@@ -121,5 +121,5 @@ def _expect(condition: bool, path: Path) -> None:
 def _damaged(path: Path, reason: str) -> str:
     return (
         f"The catalog {path} cannot be read: {reason}. It was left as it is. "
-        "Restore it from a backup, or move it away and index the folders again."
+        "Restore it from a backup, or salvage what can be read with: photoseek verify --repair"
     )

@@ -69,7 +69,7 @@ def explained(error: BaseException, path: Path) -> LibraryError | None:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return LibraryDamaged(
                 f"The catalog {path} is damaged ({error}). It was left as it is. "
-                "Restore it from a backup, or move it away and index the folders again."
+                "Restore it from a backup, or salvage what can be read with: photoseek verify --repair"
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LibraryLocked(f"Another program has locked the catalog {path}. Close it and try again.")

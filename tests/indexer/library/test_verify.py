@@ -1,13 +1,14 @@
 """Verify finds damage in the catalog itself."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from indexer.errors import LibraryDamaged, PhotoNotFound
+from indexer.errors import LibraryDamaged, LibraryLocked, LibraryNotFound, LibraryTooNew, PhotoNotFound
 from indexer.library import Library
 from tests.indexer.library.pictures import MODEL, add, query_for
 
@@ -89,3 +90,90 @@ def test_a_damaged_index_of_the_catalog_is_found(directory: Path) -> None:
         connection.commit()
     with Library.open(directory) as library:
         assert any(finding.startswith("catalog: ") for finding in library.verify().findings)
+
+
+def filled(directory: Path, photos: Path, names: list[str]) -> bytes:
+    """A closed library of pictures; the bytes of its catalog."""
+    with Library.create(directory) as library, library.writer() as writer:
+        writer.use_model(MODEL)
+        add(writer, writer.add_folder(photos), names)
+        writer.refresh_vectors()
+    return (directory / "catalog.sqlite").read_bytes()
+
+
+def flip_bits(data: bytes, rng: np.random.Generator) -> bytes:
+    """In the headers of a few pages, where SQLite notices; what is flipped within vectors, their checksums tell. They
+    may be the only pages of tables on which all others depend.
+    """
+    changed = np.frombuffer(data, np.uint8).copy()
+    changed[rng.integers(1, 14, 3) * 4096 + rng.integers(0, 8, 3)] ^= 0x55
+    return changed.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "least"),
+    [
+        *((lambda data, seed=seed: flip_bits(data, np.random.default_rng(seed)), 0) for seed in range(5)),
+        (lambda data: data[: len(data) // 2], 15),
+        (lambda data: data[: len(data) - 5000], 30),
+        (lambda data: b"\0" * 4096 + data[4096:], 40),
+        (lambda data: np.random.default_rng(1).bytes(100) + data[100:], 40),
+        (lambda data: data[:40960] + b"\xff" * 4096 + data[45056:], 20),
+        (lambda _: b"", 0),
+        (lambda _: b"something else entirely" * 1000, 0),
+    ],
+    ids=[*(f"bits {seed}" for seed in range(5)), "half", "end", "first page", "header", "a page", "all", "other"],
+)
+def test_what_can_be_read_of_a_damaged_catalog_is_salvaged(
+    tmp_path: Path, photos: Path, damage: Callable[[bytes], bytes], least: int
+) -> None:
+    directory = tmp_path / "library"
+    names = [f"{n:02}" for n in range(40)]
+    damaged = damage(filled(directory, photos, names))
+    (directory / "catalog.sqlite").write_bytes(damaged)
+
+    report = Library.repair(directory)
+    assert report.ok
+    assert "the damaged catalog is kept as catalog.damaged-1.sqlite" in report.findings[0]
+    assert (directory / "catalog.damaged-1.sqlite").read_bytes() == damaged
+    assert not list(directory.glob("salvage*"))
+    with Library.open(directory) as library:
+        assert library.verify().findings == ()
+        assert library.status().photos >= least
+        neighbours = library.nearest(query_for("07"), 99)
+        assert len({each.content_id for each in neighbours}) == len(neighbours) >= least
+        for [photo] in library.photos_of([each.content_id for each in neighbours]).values():
+            assert library.nearest(query_for(photo.path.stem), 1)[0].content_id == photo.content_id, (
+                "of its own picture"
+            )
+        # Indexing goes on where it can.
+        with library.writer() as writer:
+            writer.use_model(MODEL)
+            add(writer, writer.add_folder(photos), names)
+        assert library.status().photos == 40
+        assert library.verify(repair=True).ok
+
+
+def test_a_sound_catalog_is_left_alone_by_a_repair(directory: Path) -> None:
+    before = (directory / "catalog.sqlite").read_bytes()
+    assert Library.repair(directory).findings == ()
+    assert (directory / "catalog.sqlite").read_bytes() == before
+    assert not list(directory.glob("catalog.damaged*"))
+
+
+def test_rows_that_refer_to_nothing_are_salvaged_away(directory: Path) -> None:
+    tamper(directory, "UPDATE photo SET content_id = 77 WHERE id = 1")
+    assert Library.repair(directory).ok
+    with Library.open(directory) as library:
+        assert library.verify().findings == ()
+        assert library.status().photos == 2
+
+
+def test_a_repair_waits_for_no_writer_and_refuses_what_is_newer(directory: Path) -> None:
+    with Library.open(directory) as library, library.writer(), pytest.raises(LibraryLocked):
+        Library.repair(directory)
+    tamper(directory, "PRAGMA user_version = 99")
+    with pytest.raises(LibraryTooNew, match="99"):
+        Library.repair(directory)
+    with pytest.raises(LibraryNotFound):
+        Library.repair(directory / "none")
