@@ -183,7 +183,7 @@ class SearchEngine:
             for picture in pictures:
                 with contextlib.suppress(PhotoNotFound):
                     held[picture] = self._library.embeddings([picture.content_id])
-            return list(held), np.concatenate(list(held.values()) or [np.empty((0, 32, 256))], dtype=np.float32)
+            return list(held), np.concatenate([np.empty((0, 32, 256), np.float16), *held.values()]).astype(np.float32)
         return pictures, embeddings.astype(np.float32)
 
     def _page(self, query: SearchQuery, ranking: Sequence[_Ranked]) -> tuple[SearchResult, ...]:

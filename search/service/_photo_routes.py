@@ -68,7 +68,7 @@ async def thumbnail(service: CurrentService, request: Request, photo_id: PhotoId
     "/file",
     summary="The photo in full size",
     response_class=Response,
-    responses={200: {"content": {"image/*": {}}}, 304: {"description": "Not changed."}},
+    responses={200: {"content": {"image/*": {}, "application/octet-stream": {}}}, 304: {"description": "Not changed."}},
 )
 async def file(
     service: CurrentService,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from indexer.errors import QueryInvalid
 from indexer.library import Filters, Near
@@ -23,6 +23,12 @@ MAX_ID = 2**63 - 1
 
 Printable = Annotated[str, BeforeValidator(printable)]
 """A path, or a sentence with one in it: names of files need not be UTF-8, but JSON must."""
+
+
+LocalTime = Annotated[
+    datetime.datetime, WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$"})
+]
+"""A time without a time zone, as cameras write it; the format "date-time" of JSON Schema would ask for one."""
 
 
 class _Schema(BaseModel):
@@ -116,7 +122,7 @@ class PhotoFields(_Schema):
 
     id: int
     path: str
-    taken_at: datetime.datetime | None = Field(description="Local time where it was taken, without a time zone.")
+    taken_at: LocalTime | None = Field(description="Local time where it was taken, without a time zone.")
     camera: str | None
     latitude: float | None
     longitude: float | None
@@ -232,8 +238,8 @@ class FacetsAnswer(_Schema):
     folders: list[FacetAnswer]
     cameras: list[FacetAnswer]
     formats: list[FacetAnswer]
-    earliest: datetime.datetime | None
-    latest: datetime.datetime | None
+    earliest: LocalTime | None
+    latest: LocalTime | None
 
 
 class FailureAnswer(_Schema):

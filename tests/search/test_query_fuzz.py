@@ -106,7 +106,8 @@ def test_other_dates_of_the_command_line(text: str) -> None:
 def test_a_place_is_what_was_written(latitude: float, longitude: float, km: float) -> None:
     place = parse_near(f"{latitude},{longitude},{km}")
     assert place == Near(latitude, longitude, km)
-    assert SearchRequest(q="a cat", near=f"{latitude},{longitude},{km}").query().filters.near == place
+    asked = SearchRequest.model_validate({"q": "a cat", "near": f"{latitude},{longitude},{km}"})
+    assert asked.query().filters.near == place
 
 
 def test_the_fuzz_reaches_queries() -> None:

@@ -1,11 +1,16 @@
 """Real servers on the loopback interface."""
 
 import contextlib
+import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pillow_heif
@@ -18,6 +23,8 @@ from indexer.model import Model
 from indexer.pipeline import index_folders
 from search.service import ServiceSettings, create_app
 from tests.search.conftest import PICTURES, picture
+
+ROOT = Path(__file__).parents[3]
 
 
 @contextlib.contextmanager
@@ -39,6 +46,33 @@ def running(settings: ServiceSettings, *, ready: bool = True) -> Iterator[httpx.
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextlib.contextmanager
+def running_process(
+    *command: str | Path, log: Path, **variables: str
+) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """A service in a process of its own, as soon as it listens, and a client of it; its log goes to a file."""
+    environment = {**os.environ, **variables}
+    with log.open("wb") as stderr:
+        process = subprocess.Popen((sys.executable, *command), cwd=ROOT, env=environment, stderr=stderr)
+    try:
+        while not log.read_bytes().endswith(b"\n"):
+            assert process.poll() is None, f"the service ended with {process.returncode}"
+            time.sleep(0.02)
+        listening = events_in(log)[0]
+        assert listening["event"] == "listening"
+        url = f"http://127.0.0.1:{listening['port']}"
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def events_in(log: Path) -> list[dict[str, Any]]:
+    """What a service has logged so far."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def wait_until_ready(client: httpx.Client) -> None:

@@ -52,7 +52,7 @@ def small(directory: Path) -> Iterator[httpx.Client]:
 
 @pytest.mark.parametrize(("most", "more"), LIMITS, ids=lambda fields: next(iter(fields)))
 def test_fields(client: httpx.Client, most: dict[str, Any], more: dict[str, Any]) -> None:
-    fields = {"q": "a cat", "rerank": 1}
+    fields: dict[str, Any] = {"q": "a cat", "rerank": 1}
     assert client.post("/v1/search", json=fields | most).status_code == 200
     assert_refused(client.post("/v1/search", json=fields | more), 422, "request_invalid")
     assert_refused(client.get("/v1/search", params=fields | more), 422, "request_invalid")

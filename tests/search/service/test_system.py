@@ -1,19 +1,14 @@
 import concurrent.futures
-import contextlib
-import json
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from search.service import ServiceSettings
-from tests.search.service.conftest import running, wait_until_ready
+from tests.search.service.conftest import events_in, running, running_process, wait_until_ready
 from tests.search.service.test_search import assert_refused
 
 SERVE = """
@@ -104,30 +99,8 @@ def test_the_documentation_is_complete_and_needs_no_internet(client: httpx.Clien
                     assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
 
 
-@contextlib.contextmanager
-def process_of(library: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """A service in a process of its own, as soon as it listens; its log is the process's ``stderr``."""
-    command = (sys.executable, "-c", SERVE, library)
-    with subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            address = json.loads(process.stderr.readline())
-            assert address["event"] == "listening"
-            url = f"http://127.0.0.1:{address['port']}"
-            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-                yield process, client
-        finally:
-            process.kill()
-
-
-def log_of(process: subprocess.Popen[str]) -> list[str]:
-    """The events that follow until the process ends, by name."""
-    assert process.stderr is not None
-    return [json.loads(line)["event"] for line in process.stderr]
-
-
 def test_sigterm_ends_a_job_and_finishes_requests(photos: Path, tmp_path: Path) -> None:
-    with process_of(tmp_path / "library") as (process, client):
+    with running_process("-c", SERVE, tmp_path / "library", log=tmp_path / "log") as (process, client):
         wait_until_ready(client)
         job = client.post("/v1/index", json={"folders": [str(photos)]}).json()
         with (
@@ -146,16 +119,14 @@ def test_sigterm_ends_a_job_and_finishes_requests(photos: Path, tmp_path: Path) 
             unfinished.sendall(body)
             assert unfinished.recv(1000).startswith(b"HTTP/1.1 200 OK")
         assert "event: summary" in seen
-        assert log_of(process)[-1] == "stopped"
         assert process.wait(60) == 0
+    assert events_in(tmp_path / "log")[-1]["event"] == "stopped"
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_obeyed_while_the_model_loads(tmp_path: Path, by: signal.Signals) -> None:
-    with process_of(tmp_path / "library") as (process, client):
+    with running_process("-c", SERVE, tmp_path / "library", log=tmp_path / "log") as (process, client):
         assert_refused(client.get("/readyz"), 503, "model_loading")
         process.send_signal(by)
-        log = log_of(process)
         assert process.wait(60) == 0
-    assert log[-1] == "stopped"
-    assert "model loaded" not in log
+    assert [event["event"] for event in events_in(tmp_path / "log")] == ["listening", "stopped"]
