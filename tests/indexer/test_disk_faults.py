@@ -1,0 +1,109 @@
+"""A disk that is full or read-only: one clear error, and a library that works again when the cause is gone."""
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexer.errors import LibraryError
+from indexer.library import Library
+from indexer.model import Model
+from indexer.pipeline import index_folders
+
+_PHOTOS = 40
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for n in range(_PHOTOS):
+        noise = np.random.default_rng(n).integers(0, 255, (32, 48, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{n:02}.png")
+    return folder
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of a megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a disk")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def index(directory: Path, model: Model, photos: Path) -> int:
+    """How many photos there are after a run."""
+    with Library.create(directory) as library:
+        index_folders(library, model, [photos], workers=1)
+        assert library.verify().ok
+        query = np.eye(1, 256, dtype=np.float32)[0]
+        assert len(library.nearest(query, 100)) == library.status().photos
+        return library.status().photos
+
+
+def test_a_full_disk(disk: Path, photos: Path, model: Model) -> None:
+    with pytest.raises(LibraryError, match=r"is full|could not be written"):
+        index(disk / "library", model, photos)
+    with Library.open(disk / "library") as library:
+        kept = library.status().photos
+        assert library.nearest(np.eye(1, 256, dtype=np.float32)[0], 100)[:1] == [] or kept
+    remount(disk, "size=100m")
+    assert index(disk / "library", model, photos) == _PHOTOS
+
+
+def test_a_quota(tmp_path: Path, photos: Path, model: Model) -> None:
+    with no_file_larger_than(400_000), pytest.raises(LibraryError, match=r"catalog\.sqlite|vectors\.faiss"):
+        index(tmp_path / "library", model, photos)
+    assert index(tmp_path / "library", model, photos) == _PHOTOS
+
+
+def test_a_disk_that_is_read_only(disk: Path, photos: Path, model: Model) -> None:
+    remount(disk, "size=100m")
+    (photos / "00.png").rename(photos.parent / "00.png")
+    assert index(disk / "library", model, photos) == _PHOTOS - 1
+    (photos.parent / "00.png").rename(photos / "00.png")
+    remount(disk, "ro")
+    with pytest.raises(LibraryError, match=r"cannot be (opened for writing|written to)"):
+        index(disk / "library", model, photos)
+    with pytest.raises(LibraryError, match="cannot be made"):
+        Library.create(disk / "other")
+    remount(disk, "rw")
+    assert index(disk / "library", model, photos) == _PHOTOS
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to(tmp_path: Path, photos: Path, model: Model) -> None:
+    tmp_path.joinpath("closed").mkdir(mode=0o500)
+    with pytest.raises(LibraryError, match="cannot be made"):
+        index(tmp_path / "closed" / "library", model, photos)
+    tmp_path.joinpath("closed").chmod(0o700)
+    assert index(tmp_path / "closed" / "library", model, photos) == _PHOTOS
