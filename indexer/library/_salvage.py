@@ -172,7 +172,7 @@ def _is_sound(column: Column[Any], value: object) -> bool:
 
 def _is_whole(embedding: Sequence[Any]) -> bool:
     _, _, checksum, vectors = embedding
-    return zlib.crc32(vectors) == checksum
+    return bool(zlib.crc32(vectors) == checksum)
 
 
 def _keep(path: Path) -> Path:

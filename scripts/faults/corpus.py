@@ -114,8 +114,8 @@ def write_corpus(folder: Path, count: int, seed: int) -> None:
 def _write_oddities(folder: Path) -> None:
     folder.mkdir(parents=True)
     picture = example("jpeg-RGB", 0, 0)
-    for number, name in enumerate(_ODD_NAMES):
-        Path(os.fsdecode(os.fsencode(folder) + b"/valid " + name + f"{number}.jpg".encode())).write_bytes(picture)
+    for number, odd in enumerate(_ODD_NAMES):
+        Path(os.fsdecode(os.fsencode(folder) + b"/valid " + odd + f"{number}.jpg".encode())).write_bytes(picture)
     for name in ("twin.jpg", "Twin.jpg", "TWIN.JPG", "twin.JPG"):
         (folder / name).write_bytes(picture + name.encode())
     elsewhere = folder.parent.parent / "elsewhere"

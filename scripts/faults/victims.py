@@ -39,7 +39,7 @@ def index(said: Connection, directory: Path, folder: Path, prune: bool) -> None:
     with Library.create(directory) as library:
         summary = index_folders(
             library,
-            _SmallBatches(_MODEL),  # type: ignore[arg-type]
+            _SmallBatches(_MODEL),
             [folder],
             on_progress=lambda progress: said.send(progress.stage),
             workers=1,

@@ -1,21 +1,22 @@
-"""A disk that is full or read-only: one clear error, and a library that works again when the cause is gone."""
+"""A disk that is full, read-only, or gone: one clear error, and a library that works again when the cause is gone."""
 
 import contextlib
 import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.errors import LibraryError
+from indexer.errors import LibraryError, LibraryNotFound
 from indexer.library import Library
 from indexer.model import Model
 from indexer.pipeline import index_folders
+from indexer.progress import Progress
 
 _PHOTOS = 40
 
@@ -58,10 +59,10 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def index(directory: Path, model: Model, photos: Path) -> int:
+def index(directory: Path, model: Model, photos: Path, on_progress: Callable[[Progress], None] = lambda _: None) -> int:
     """How many photos there are after a run."""
     with Library.create(directory) as library:
-        index_folders(library, model, [photos], workers=1)
+        index_folders(library, model, [photos], workers=1, on_progress=on_progress)
         assert library.verify().ok
         query = np.eye(1, 256, dtype=np.float32)[0]
         assert len(library.nearest(query, 100)) == library.status().photos
@@ -105,3 +106,13 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path, photos: Path, model
         index(tmp_path / "closed" / "library", model, photos)
     tmp_path.joinpath("closed").chmod(0o700)
     assert index(tmp_path / "closed" / "library", model, photos) == _PHOTOS
+
+
+def test_a_library_that_is_deleted_while_it_is_written(tmp_path: Path, photos: Path, model: Model) -> None:
+    def delete(progress: Progress) -> None:
+        if progress.stage == "indexing":
+            shutil.rmtree(tmp_path / "library", ignore_errors=True)
+
+    with pytest.raises(LibraryNotFound, match="photoseek index FOLDER --library"):
+        index(tmp_path / "library", model, photos, delete)
+    assert index(tmp_path / "library", model, photos) == _PHOTOS
