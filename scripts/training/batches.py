@@ -1,10 +1,11 @@
-"""What one training step sees: photos with two captions each, and photos with a name."""
+"""What a step of ITC sees: photos with two captions each, and photos with a name."""
 
 import dataclasses
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from scripts.training.features import Features
 from scripts.training.photos import Photo
 from scripts.training.texts import Texts
+
+T = TypeVar("T")
 
 CAPTIONED = 160
 NAMED = 28
@@ -92,11 +95,12 @@ class Batches:
             [[o == i or (labels[i] is not None and labels[i] == labels[o]) for o in owner] for i in range(len(rows))]
         )
         ids, mask = self._texts.batch(texts)
-        features, logits = _views(photos, draw)
+        features, logits = random_views(photos, draw)
         return Batch(features, logits, ids, mask, self._sentences[texts], positive)
 
 
-def _views(photos: Sequence[tuple[Source, int]], draw: random.Random) -> tuple[Tensor, Tensor]:
+def random_views(photos: Sequence[tuple[Source, int]], draw: random.Random) -> tuple[Tensor, Tensor]:
+    """(I, 49, 1280) features and (I, 1000) logits of a random view of each photo."""
     tokens, logits = [], []
     for source, index in photos:
         view = draw.randrange(source.features.tokens.shape[1])
@@ -105,20 +109,21 @@ def _views(photos: Sequence[tuple[Source, int]], draw: random.Random) -> tuple[T
     return torch.from_numpy(np.stack(tokens)), torch.from_numpy(np.stack(logits))
 
 
-def name_texts(photos: Sequence[Photo]) -> tuple[list[str], list[list[int]]]:
-    """Every prompt of every name, and for each photo the indices of its name's prompts."""
+def name_texts(photos: Sequence[Photo]) -> tuple[list[str], list[str], list[list[int]]]:
+    """All names, every prompt of every name, and for each photo the indices of its name's prompts."""
     names = sorted({photo.name for photo in photos if photo.name is not None})
     first = {name: index * len(NAME_PROMPTS) for index, name in enumerate(names)}
     prompts = [prompt.format(name) for name in names for prompt in NAME_PROMPTS]
-    return prompts, [[first[p.name] + k for k in range(len(NAME_PROMPTS))] for p in photos if p.name is not None]
+    return names, prompts, [[first[p.name] + k for k in range(len(NAME_PROMPTS))] for p in photos if p.name is not None]
 
 
-def ahead(batches: Batches, steps: range) -> Iterator[tuple[int, Batch]]:
-    """The batches of ``steps``, each read from disk while the one before it is in use."""
+def ahead(make: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:
+    """What ``make`` makes for each of ``steps``, each made while the one before it is in use."""
     with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(batches.at, steps.start) if steps else None
+        pending = pool.submit(make, steps.start) if steps else None
         for step in steps:
             assert pending is not None
-            batch = pending.result()
-            pending = pool.submit(batches.at, step + 1)
-            yield step, batch
+            made = pending.result()
+            if step + 1 < steps.stop:
+                pending = pool.submit(make, step + 1)
+            yield step, made

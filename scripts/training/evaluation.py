@@ -1,6 +1,7 @@
 """Quick measures on cached features while training runs; ``photoseek evaluate`` is the real thing."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +20,10 @@ class Gallery:
     logits: Tensor
     texts: Texts
     relevant: Tensor
+
+    def tokenised_by(self, tokenizer_file: Path) -> "Gallery":
+        """The same gallery for a network with another tokenizer."""
+        return dataclasses.replace(self, texts=self.texts.tokenised_by(tokenizer_file))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,7 @@ def encode(network: CompactNetwork, gallery: Gallery) -> Encoded:
         for start in range(0, len(gallery.features), _BATCH):
             belief = network.belief(gallery.logits[start : start + _BATCH])
             tokens.append(network.tokens(gallery.features[start : start + _BATCH].float(), belief))
-            images.append(network.embed_images(tokens[-1], belief))
+            images.append(network.embed_images(tokens[-1]))
         for start in range(0, len(gallery.texts), _BATCH):
             texts.append(
                 network.embed_texts(*gallery.texts.batch(range(start, min(start + _BATCH, len(gallery.texts)))))
@@ -58,14 +63,20 @@ def recall(scores: Tensor, relevant: Tensor) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def match_logits(network: CompactNetwork, tokens: Tensor, texts: Texts, photo: Tensor, text: Tensor) -> Tensor:
-    """(P, 2) ITM logits of P pairs, given by the indices of their photo and text."""
-    logits = []
-    with torch.autocast("cpu", torch.bfloat16):
-        for start in range(0, len(photo), _BATCH):
-            ids, mask = texts.batch(text[start : start + _BATCH].tolist())
-            logits.append(network.match(tokens[photo[start : start + _BATCH]], ids, mask))
-    return torch.cat(logits).float()
+def match_evidence(network: CompactNetwork, encoded: Encoded, texts: Texts, photo: Tensor, text: Tensor) -> Tensor:
+    """(P, 2): the ITM margin, as it was trained, and the alignment of P pairs, given by indices of photo and text."""
+    evidence = []
+    for start in range(0, len(photo), _BATCH):
+        chosen, photos = text[start : start + _BATCH], photo[start : start + _BATCH]
+        ids, mask = texts.batch(chosen.tolist())
+        similarity = (encoded.images[photos] * encoded.texts[chosen][:, None]).sum(dim=-1).amax(dim=1)
+        tokens = encoded.tokens[photos]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network.match_given(similarity, tokens, ids, mask)
+            words = network.words(network.text_hidden(ids, mask), mask)
+            alignment = network.alignment(words, network.places(tokens))
+        evidence.append(torch.stack([logits[:, 1] - logits[:, 0], alignment.float()], dim=1).float())
+    return torch.cat(evidence)
 
 
 def area_under_curve(positive: Tensor, negative: Tensor) -> float:

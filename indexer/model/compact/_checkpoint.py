@@ -32,7 +32,7 @@ def load_compact(directory: Path, device: str, name: str | None = None) -> Compa
         raise CheckpointInvalid(f"The checkpoint in {directory} cannot be read: {error}") from error
     except Exception as error:  # tokenizers raises nothing narrower
         raise CheckpointInvalid(f"{directory / 'tokenizer.json'} is not a tokenizer: {error}") from error
-    network = CompactNetwork()
+    network = CompactNetwork(tokenizer.get_vocab_size())
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

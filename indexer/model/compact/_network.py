@@ -6,8 +6,9 @@ finds each class. The text embedding has the same halves: a projection of ``[CLS
 sentence embedding. A text gives each half the same length; a query token has a gate that shifts its length towards
 naming or describing. An embedding stays one unit-length vector, and a similarity one dot product per query token.
 
-The ITM head learns what the ITC similarity lacks: its logits are added to ones that the similarity of the learned
-halves gives. From a few thousand photos alone it would not even learn what that similarity knows.
+The ITM head learns what the ITC similarity lacks: its logits are added to ones that the similarity gives, and to ones
+from the alignment of words and places: for each word the place of the photo that is most like it (late interaction, as
+in FILIP, arXiv 2111.07783). From a few thousand photos alone the head would not even learn what these know.
 """
 
 import math
@@ -28,17 +29,19 @@ TOKEN_SIZE = 256
 TOKENS = GRID * GRID + 1
 """Tokens of one photo: its feature map, and its belief."""
 MAX_TEXT_TOKENS = 64
-VOCABULARY = 30522
 BELIEF_SIZE = 128
 """Dimensions of an embedding that carry the belief; the others are learned."""
+# Tokens are layer-normalised, so about this long; the belief, of unit length, is stretched to stand beside them.
+_TOKEN_LENGTH = math.sqrt(TOKEN_SIZE)
+_ALIGNMENT_SIZE = 128
 # Flatter than the classifier's own softmax: photos show more than one thing, and ImageNet labels name only one.
 _BELIEF_TEMPERATURE = 2.0
 
 
-def qformer_config() -> Blip2QFormerConfig:
+def qformer_config(vocabulary: int) -> Blip2QFormerConfig:
     """The Q-Former's shape: MiniLM's six layers, with cross-attention in every second one."""
     return Blip2QFormerConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=HIDDEN_SIZE,
         num_hidden_layers=6,
         num_attention_heads=12,
@@ -58,14 +61,14 @@ class CompactNetwork(nn.Module):
     class_embeddings: Tensor
     """(1000, 384): unit-length sentence embeddings of ImageNet's class names."""
 
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: int) -> None:
+        """``vocabulary`` is how many tokens the tokenizer knows."""
         super().__init__()
-        config = qformer_config()
+        config = qformer_config(vocabulary)
         self.encoder = ImageEncoder()
         self.feature_norm = nn.LayerNorm(CHANNELS)
         self.feature_projection = nn.Linear(CHANNELS, TOKEN_SIZE)
         self.position_embeddings = nn.Parameter(torch.zeros(GRID * GRID, TOKEN_SIZE))
-        self.belief_token_projection = nn.Linear(HIDDEN_SIZE, TOKEN_SIZE)
         self.token_norm = nn.LayerNorm(TOKEN_SIZE)
         self.query_tokens = nn.Parameter(torch.zeros(1, QUERY_TOKENS, HIDDEN_SIZE))
         self.text_embeddings = Blip2TextEmbeddings(config)  # type: ignore[no-untyped-call]
@@ -76,6 +79,10 @@ class CompactNetwork(nn.Module):
         self.query_gate = nn.Parameter(torch.zeros(QUERY_TOKENS))
         self.itm_head = nn.Linear(HIDDEN_SIZE, 2)
         self.similarity_head = nn.Linear(1, 2)
+        self.word_projection = nn.Linear(HIDDEN_SIZE, _ALIGNMENT_SIZE)
+        self.word_weight = nn.Linear(HIDDEN_SIZE, 1)
+        self.place_projection = nn.Linear(TOKEN_SIZE, _ALIGNMENT_SIZE)
+        self.alignment_head = nn.Linear(1, 2)
         self.register_buffer("class_embeddings", torch.zeros(CLASSES, HIDDEN_SIZE))
 
     def belief(self, logits: Tensor) -> Tensor:
@@ -84,30 +91,26 @@ class CompactNetwork(nn.Module):
         return probabilities @ self.class_embeddings
 
     def tokens(self, features: Tensor, belief: Tensor) -> Tensor:
-        """(B, 49, 1280) features and (B, 384) beliefs -> (B, 50, 256): what cross-attention sees of a photo."""
+        """(B, 49, 1280) features and (B, 384) beliefs -> (B, 50, 256): all that is kept of a photo.
+
+        The last token holds the belief's half of the embeddings, padded with zeros.
+        """
         spatial = self.feature_projection(self.feature_norm(features)) + self.position_embeddings
-        named = self.belief_token_projection(F.normalize(belief, dim=-1))
-        tokens: Tensor = self.token_norm(torch.cat([spatial, named[:, None]], dim=1))
-        return tokens
+        normalised: Tensor = self.token_norm(spatial)
+        named = F.normalize(self.belief_projection(belief).float(), dim=-1) * _TOKEN_LENGTH
+        padded = F.pad(named, (0, TOKEN_SIZE - BELIEF_SIZE))[:, None]
+        return torch.cat([normalised, padded.to(normalised.dtype)], dim=1)
 
-    def embed_images(self, tokens: Tensor, belief: Tensor) -> Tensor:
-        """(B, N, 256) tokens and (B, 384) beliefs -> (B, 32, 256) unit-length embeddings."""
-        learned = self.learned_images(tokens)
-        named = F.normalize(self.belief_projection(belief).float(), dim=-1)[:, None].expand(-1, QUERY_TOKENS, -1)
-        share = torch.sigmoid(self.query_gate)[:, None]
-        return torch.cat([learned * torch.sqrt(1 - share), named * torch.sqrt(share)], dim=-1)
-
-    def learned_images(self, tokens: Tensor) -> Tensor:
-        """(B, N, 256) tokens -> (B, 32, 128): the learned halves of the embeddings, at unit length."""
+    def embed_images(self, tokens: Tensor) -> Tensor:
+        """(B, N, 256) tokens -> (B, 32, 256) unit-length embeddings."""
         queries = self.query_tokens.expand(len(tokens), -1, -1)
         hidden = self.qformer(
             query_embeds=queries, query_length=QUERY_TOKENS, encoder_hidden_states=tokens
         ).last_hidden_state
-        return F.normalize(self.vision_projection(hidden).float(), dim=-1)
-
-    def learned_texts(self, hidden: Tensor) -> Tensor:
-        """(B, T, 384) hidden states of texts -> (B, 128): the learned halves of their embeddings, at unit length."""
-        return F.normalize(self.text_projection(hidden[:, 0]).float(), dim=-1)
+        learned = F.normalize(self.vision_projection(hidden).float(), dim=-1)
+        named = F.normalize(tokens[:, -1:, :BELIEF_SIZE].float(), dim=-1).expand(-1, QUERY_TOKENS, -1)
+        share = torch.sigmoid(self.query_gate)[:, None]
+        return torch.cat([learned * torch.sqrt(1 - share), named * torch.sqrt(share)], dim=-1)
 
     def embed_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) token ids and their attention mask -> (B, 256) unit-length embeddings."""
@@ -115,7 +118,7 @@ class CompactNetwork(nn.Module):
 
     def embed_text_hidden(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(B, T, 384) hidden states of texts and their mask -> (B, 256) unit-length embeddings."""
-        learned = self.learned_texts(hidden)
+        learned = F.normalize(self.text_projection(hidden[:, 0]).float(), dim=-1)
         sentence = F.normalize(mean_pooled(hidden, mask).float(), dim=-1)
         named = F.normalize(self.belief_projection(sentence).float(), dim=-1)
         return torch.cat([learned, named], dim=-1) / math.sqrt(2)
@@ -128,12 +131,31 @@ class CompactNetwork(nn.Module):
 
     def match(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, N, 256) tokens, (B, T) token ids and their mask -> (B, 2) ITM logits."""
-        texts = self.learned_texts(self.text_hidden(ids, mask))
-        similarity = (self.learned_images(tokens) * texts[:, None]).sum(dim=-1).amax(dim=1)
-        return self.match_given(similarity, tokens, ids, mask)
+        hidden = self.text_hidden(ids, mask)
+        texts = self.embed_text_hidden(hidden, mask)
+        similarity = (self.embed_images(tokens) * texts[:, None]).sum(dim=-1).amax(dim=1)
+        alignment = self.alignment(self.words(hidden, mask), self.places(tokens))
+        aligned: Tensor = self.alignment_head(alignment[:, None]).float()
+        return self.match_given(similarity, tokens, ids, mask) + aligned
+
+    def words(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, 384) hidden states of texts and their mask -> (B, T, 128) unit vectors, (B, T) weights of sum 1."""
+        weights = self.word_weight(hidden).squeeze(-1).float().masked_fill(mask == 0, -torch.inf)
+        return F.normalize(self.word_projection(hidden).float(), dim=-1), weights.softmax(dim=-1)
+
+    def places(self, tokens: Tensor) -> Tensor:
+        """(B, N, 256) tokens -> (B, N, 128) unit vectors."""
+        return F.normalize(self.place_projection(tokens).float(), dim=-1)
+
+    @staticmethod
+    def alignment(words: tuple[Tensor, Tensor], places: Tensor) -> Tensor:
+        """``words`` of B texts, ``places`` of B photos -> (B,): the weighted mean, over words, of the best cosine."""
+        vectors, weights = words
+        best = (vectors @ places.transpose(1, 2)).amax(dim=-1)
+        return (best * weights).sum(dim=-1)
 
     def match_given(self, similarity: Tensor, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """``match`` where the (B,) similarities of the learned halves are at hand."""
+        """``match`` without the alignment, where the (B,) similarities are at hand."""
         queries = self.query_tokens.expand(len(tokens), -1, -1)
         embedded = self.text_embeddings(input_ids=ids, query_embeds=queries)
         hidden = self.qformer(
