@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -133,4 +134,6 @@ def test_searches_at_once() -> None:
         assert await workers.run(go.wait)
         workers.close()
 
-    asyncio.run(fill())
+    # In a thread of its own: after a browser test this one has Playwright's event loop.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, fill()).result()
