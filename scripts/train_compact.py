@@ -24,7 +24,7 @@ from scripts.training.evaluation import Gallery, encode, recall
 from scripts.training.photos import captioned
 from scripts.training.pretrained import initial_network
 from scripts.training.run import Run, Schedule
-from scripts.training.words import learn_words, unused_names, write_tokenizer
+from scripts.training.words import learn_words, misunderstood, unused_names, write_tokenizer
 
 SHIPPED = Path(__file__).parent.parent / "indexer" / "model" / "checkpoints" / "compact"
 _REVISION = "2"
@@ -54,9 +54,8 @@ def main() -> None:
     run.train()
     network, tokenizer = run.averaged(), arguments.work / "tokenizer.json"
     learn_alignment(network, data.captioned, data.texts, arguments.alignment_steps)
-    words = unused_names(
-        wordnet, (caption for photo in captioned(arguments.data, "train") for caption in photo.captions)
-    )
+    captions = (caption for photo in captioned(arguments.data, "train") for caption in photo.captions)
+    words = misunderstood(network, unused_names(wordnet, captions), wordnet)
     write_tokenizer(words, tokenizer)
     learn_words(network, words, wordnet, tokenizer, arguments.word_steps)
     asked = data.dev_names.tokenised_by(tokenizer)
