@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -17,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from indexer.errors import PhotoUnreadable
-from indexer.photos import THUMBNAIL_SIDE, decode, open_rgb, read_photo
+from indexer.photos import THUMBNAIL_SIDE, decode, limit_address_space, open_rgb, read_photo
 
 _START_SECONDS = 120.0
 _MEMORY = 8 * 2**30
@@ -126,7 +125,7 @@ def _work(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    _limit_memory()
+    limit_address_space(_MEMORY)
     connection.send(None)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -141,15 +140,6 @@ def _outcome(work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
         return error
     except MemoryError:
         return PhotoUnreadable("not enough memory to decode the picture")
-
-
-def _limit_memory() -> None:
-    if sys.platform == "linux":
-        import resource  # noqa: PLC0415  there is none on Windows
-
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        allowed = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
 
 
 def _squashed(data: bytes, side: int, max_pixels: int) -> Image.Image:

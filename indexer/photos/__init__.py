@@ -2,6 +2,7 @@
 
 from indexer.photos._decode import THUMBNAIL_SIDE, DecodedPhoto, decode, read_photo, squash
 from indexer.photos._formats import SUPPORTED, is_supported
+from indexer.photos._memory import limit_address_space
 from indexer.photos._open import open_rgb
 from indexer.photos._pillow import MAX_PIXELS
 from indexer.photos._pool import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished
@@ -19,6 +20,7 @@ __all__ = [
     "Vanished",
     "decode",
     "is_supported",
+    "limit_address_space",
     "open_rgb",
     "read_photo",
     "squash",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from indexer.errors import PhotoUnreadable
 from indexer.photos._decode import decode
+from indexer.photos._memory import address_space, limit_address_space
 from indexer.photos._open import read_regular
 
 _DIGEST_BYTES = 16
@@ -47,7 +48,7 @@ def work(connection: Connection, image_size: int, memory_limit: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pipeline decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"  # LibRaw's; there is a process for every core already
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    _limit_memory(memory_limit)
+    limit_address_space(address_space() + memory_limit)
     _silence_libraries()
     try:
         connection.send(None)
@@ -63,17 +64,6 @@ def _silence_libraries() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-
-
-def _limit_memory(budget: int) -> None:
-    if sys.platform != "linux":  # Windows knows no such limit, and macOS does not keep to it
-        return
-    import resource  # noqa: PLC0415  not on every system
-
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    allowed = taken + budget if most == resource.RLIM_INFINITY else min(taken + budget, most)
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
 
 
 def _serve_one(connection: Connection, path: Path, image_size: int) -> None:
