@@ -1,8 +1,10 @@
-"""The model's own thread: batches of pixels in, embeddings out, while the next photos are being decoded."""
+"""A thread for each device: batches of pixels in, embeddings out, while the next photos are being decoded."""
 
+import contextlib
 import dataclasses
 import queue
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -31,16 +33,24 @@ class ModelFailed:
     error: BaseException
 
 
-class EncoderThread:
-    """Encodes batches one after the other. Leave it as a context manager: the batch it is at is finished first."""
+class Encoders:
+    """Encode batches on every device that has the model: one that is free takes the next batch.
 
-    def __init__(self, model: Model, events: "queue.SimpleQueue[object]") -> None:
-        """Every `Encoded` and `ModelFailed` is put into ``events``."""
-        self._model = model
+    Leave it as a context manager: what was submitted is finished first.
+    """
+
+    def __init__(self, models: Sequence[Model], events: "queue.SimpleQueue[object]") -> None:
+        """``models`` are the same checkpoint, each on a device of its own. Every `Encoded` and `ModelFailed` is put
+        into ``events``, in no certain order when there are several.
+        """
         self._events = events
         self._batches: queue.SimpleQueue[tuple[tuple[str, ...], list[NDArray[np.uint8]]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="photoseek-encoder", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(model,), name=f"photoseek-encoder-{number}", daemon=True)
+            for number, model in enumerate(models)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, digests: tuple[str, ...], pixels: list[NDArray[np.uint8]]) -> None:
         """Encode photos of (S, S, 3) pixels."""
@@ -52,29 +62,33 @@ class EncoderThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._batches.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._batches.put(None)
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
+    def _run(self, model: Model) -> None:
         try:
-            self._encode_all()
+            self._encode_all(model)
         except BaseException as error:  # raised again where the run waits for it
             self._events.put(ModelFailed(error))
 
-    def _encode_all(self) -> None:
-        # What a GPU returns is fetched while it works on the next batch, if there is one by then.
-        ahead = self._model.device != "cpu"
+    def _encode_all(self, model: Model) -> None:
         before: _UnderWay | None = None
-        while (batch := self._batches.get()) is not None:
-            now = _UnderWay(self._model, *batch)
+        ended = False
+        while not ended:
+            now: _UnderWay | None = None
+            with contextlib.suppress(queue.Empty):
+                batch = self._batches.get(block=before is None)
+                ended = batch is None
+                now = None if batch is None else _UnderWay(model, *batch)
             if before is not None:
                 self._events.put(before.finish())
             before = now
-            if not (ahead and self._batches.qsize()):
+            # What a GPU returns is fetched while it works on the next batch, if there is one by then.
+            if before is not None and model.device == "cpu":
                 self._events.put(before.finish())
                 before = None
-        if before is not None:
-            self._events.put(before.finish())
 
 
 class _UnderWay:

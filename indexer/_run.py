@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from indexer._absent import AbsentFiles
-from indexer._encoding import Encoded, EncoderThread, ModelFailed
+from indexer._encoding import Encoded, Encoders, ModelFailed
 from indexer._tally import Outcome, Tally
 from indexer.library import IndexedFile, KnownContent, KnownFile, NewContent, Writer
 from indexer.model import Model
@@ -66,16 +66,19 @@ class Run:
     def __init__(
         self,
         writer: Writer,
-        model: Model,
+        models: Sequence[Model],
         workers: int,
         absent: AbsentFiles,
         tally: Tally,
         meter: ProgressMeter,
         stop: threading.Event,
     ) -> None:
-        """``stop`` ends it early; ``tally`` and ``meter`` are told what is committed."""
+        """``models`` are one checkpoint on each of several devices. ``stop`` ends it early; ``tally`` and ``meter`` are
+        told what is committed.
+        """
         self._writer = writer
-        self._model = model
+        self._models = models
+        self._image_size = models[0].image_size
         self._workers = workers
         self._absent = absent
         self._tally = tally
@@ -99,21 +102,22 @@ class Run:
         self._claimed = {task.before.photo_id for task in tasks if task.before is not None}
         upcoming = iter(enumerate(tasks))
         with (
-            EncoderThread(self._model, self._events) as encoder,
-            DecoderPool(self._workers, self._model.image_size, self._events) as decoders,
+            Encoders(self._models, self._events) as encoders,
+            DecoderPool(self._workers, self._image_size, self._events) as decoders,
         ):
             self._feed(decoders, upcoming)
             while not self._stop.is_set() and (self._reading or self._awaited):
                 with contextlib.suppress(queue.Empty):
                     self._handle(self._events.get(timeout=_TICK))
-                self._encode(encoder)
+                self._encode(encoders)
                 self._save_if_due()
                 self._feed(decoders, upcoming)
         self._take_last_batches()
         self._commit()
 
     def _feed(self, decoders: DecoderPool, upcoming: Iterator[tuple[int, Task]]) -> None:
-        while len(self._reading) < 2 * self._workers and len(self._awaited) < 3 * self._model.batch_size:
+        most = (1 + 2 * len(self._models)) * self._batch_size
+        while len(self._reading) < 2 * self._workers and len(self._awaited) < most:
             key, task = next(upcoming, (-1, None))
             if task is None:
                 return
@@ -230,13 +234,19 @@ class Run:
         failed = failure is not None and settled.file is not None
         self._settled.append(dataclasses.replace(settled, outcome="failed") if failed else settled)
 
-    def _encode(self, encoder: EncoderThread) -> None:
+    @property
+    def _batch_size(self) -> int:
+        return min(model.batch_size for model in self._models)
+
+    def _encode(self, encoders: Encoders) -> None:
         # A model that has nothing to do takes what there is; one that is busy gets a full batch to go on with.
-        size = self._model.batch_size
-        while self._decoded and (self._batches == 0 or (self._batches == 1 and len(self._decoded) >= size)):
+        size, devices = self._batch_size, len(self._models)
+        while self._decoded and (
+            self._batches < devices or (self._batches < 2 * devices and len(self._decoded) >= size)
+        ):
             digests, self._decoded = self._decoded[:size], self._decoded[size:]
             photos = [self._awaited[digest].photo for digest in digests]
-            encoder.submit(tuple(digests), [photo.pixels for photo in photos if photo is not None])
+            encoders.submit(tuple(digests), [photo.pixels for photo in photos if photo is not None])
             self._batches += 1
 
     def _take_last_batches(self) -> None:
@@ -248,7 +258,7 @@ class Run:
 
     def _save_if_due(self) -> None:
         now = time.monotonic()
-        full = len(self._contents) >= self._model.batch_size or len(self._settled) >= _MOST_UNCOMMITTED
+        full = len(self._contents) >= self._batch_size or len(self._settled) >= _MOST_UNCOMMITTED
         if full or now - self._committed_at >= _BETWEEN_COMMITS:
             self._commit()
         if now - self._refreshed_at >= self._refresh_pause:

@@ -20,7 +20,7 @@ from indexer._run import Run, Task
 from indexer._tally import Tally
 from indexer.errors import FolderNotFound, LibraryError
 from indexer.library import IndexedFile, Library, Writer
-from indexer.model import Model
+from indexer.model import Model, other_gpus
 from indexer.progress import Progress, ProgressMeter
 from indexer.scan import FolderChanges, FolderScan, compare, display_path, outermost, scan_folder
 
@@ -63,6 +63,7 @@ def index_folders(
     cancelled: threading.Event | None = None,
     workers: int | None = None,
     prune: bool = False,
+    devices: Sequence[str] | None = None,
 ) -> IndexSummary:
     """Bring the library up to date with folders of photos.
 
@@ -71,7 +72,8 @@ def index_folders(
     suddenly lacks more than a fifth of its photos counts as not mounted: nothing of it is removed, unless ``prune``
     says that what is not there is gone for good. If the model is not the library's active one, all present
     photos get its vectors too, and it becomes the active one when none lacks them. ``workers`` is the number of
-    decoder processes (`default_workers`).
+    decoder processes (`default_workers`). ``devices`` are those that share the model's work when there is more than a
+    batch of it: none of them its own; by default, every other GPU beside "cuda".
 
     Raises FolderNotFound: a folder that was never indexed is not there; LibraryLocked: another run is writing;
     LibraryError: the library cannot be written.
@@ -95,7 +97,8 @@ def index_folders(
         tasks += _backfill(writer, tasks)
         meter.enter("indexing", len(tasks))
         if tasks and not stop.is_set():
-            run = Run(writer, model, workers or default_workers(model.device), absent, tally, meter, stop)
+            models = _on_devices(model, devices, len(tasks))
+            run = Run(writer, models, workers or default_workers(model.device), absent, tally, meter, stop)
             with _vectors_saved_on_failure(writer):
                 run.index(tasks)
         meter.enter("saving")
@@ -121,6 +124,13 @@ def _summary(tally: Tally, seconds: float, cancelled: bool, notes: Sequence[str]
         cancelled=cancelled,
         notes=tuple(notes),
     )
+
+
+def _on_devices(model: Model, devices: Sequence[str] | None, tasks: int) -> list[Model]:
+    if tasks <= model.batch_size:
+        return [model]
+    others = other_gpus(model.device) if devices is None else devices
+    return [model, *(model.replica(device) for device in others)]
 
 
 def default_workers(device: str) -> int:

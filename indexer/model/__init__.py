@@ -2,7 +2,7 @@
 
 from indexer.model._interface import EMBEDDING_SIZE, QUERY_TOKENS, ImageFeatures, Model, ModelIdentity
 from indexer.model._quantisation import quantise, quantised, restored
-from indexer.model._registry import ModelDescription, available_models, load_model
+from indexer.model._registry import ModelDescription, available_models, load_model, other_gpus
 from indexer.model._transfer import Fetch
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ModelIdentity",
     "available_models",
     "load_model",
+    "other_gpus",
     "quantise",
     "quantised",
     "restored",

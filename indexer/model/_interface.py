@@ -52,6 +52,13 @@ class Model(Protocol):
         """Weight w of the order of reranked photos: ``w * ITM match logit + ITC similarity``. 1 in BLIP-2."""
         ...
 
+    def replica(self, device: str) -> "Model":
+        """The same checkpoint on another device, to share the work: of the same identity, with weights of its own.
+
+        Raises CheckpointInvalid: its files have changed since it was loaded; ModelError: it cannot run there.
+        """
+        ...
+
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """Encode photos: (B, 3, S, S) uint8 RGB, already squashed to S; the model normalises them itself."""
         ...

@@ -74,6 +74,14 @@ def load_model(name: str = "compact", device: str = "auto", keep_loaded: float |
     return _load_directory(directory.resolve(), _choose_device(device), keep_loaded)
 
 
+def other_gpus(device: str) -> tuple[str, ...]:
+    """The CUDA devices beside "cuda", the first of them; none beside the CPU, or beside one that was chosen by number.
+
+    ``CUDA_VISIBLE_DEVICES`` says which there are.
+    """
+    return tuple(f"cuda:{index}" for index in range(1, torch.cuda.device_count())) if device == "cuda" else ()
+
+
 def _load_directory(directory: Path, device: str, keep_loaded: float | None) -> Model:
     kind = _kind_of(directory)
     if kind == "photoseek-compact":

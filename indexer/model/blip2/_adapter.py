@@ -4,7 +4,7 @@ Its ``forward`` is never called: it runs the image encoder for every text, wants
 meaning of its token ids with ``config.image_token_index``. Its parts called directly give the same numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import Blip2ForImageTextRetrieval, Blip2VisionConfig
 
+from indexer.errors import CheckpointInvalid
 from indexer.model._batches import Batches
 from indexer.model._interface import ImageFeatures, ModelIdentity
 from indexer.model._text import tokenise
@@ -42,9 +43,10 @@ class Blip2Model:
         tokenizer: Tokenizer,
         identity: ModelIdentity,
         device: str,
+        load_on: "Callable[[str], Blip2Model]",
     ) -> None:
         """``network`` is all but the image encoder, on ``device``. ``tokenizer`` truncates, pads and adds [CLS] and
-        [SEP] itself.
+        [SEP] itself. ``load_on`` loads the same checkpoint on another device.
         """
         self._network = network
         self._encoder = encoder
@@ -54,6 +56,7 @@ class Blip2Model:
         self._tokenizer = tokenizer
         self._identity = identity
         self._device = device
+        self._load_on = load_on
         self._mean = torch.tensor(_MEAN, device=device).view(3, 1, 1)
         self._std = torch.tensor(_STD, device=device).view(3, 1, 1)
 
@@ -90,6 +93,13 @@ class Blip2Model:
     @property
     def match_weight(self) -> float:
         return 1.0
+
+    def replica(self, device: str) -> "Blip2Model":
+        """The same checkpoint, loaded once more on another device. Raises CheckpointInvalid if it has changed."""
+        other = self._load_on(device)
+        if other.identity != self._identity:
+            raise CheckpointInvalid(f"{self._identity.name} has changed since the model was loaded. Start again.")
+        return other
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> ImageFeatures:

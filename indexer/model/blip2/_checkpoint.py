@@ -58,8 +58,12 @@ def load_blip2(
     def load_encoder() -> Blip2VisionModel:
         return _build_encoder(cast("Blip2VisionConfig", config.vision_config), weights, device, encoder)
 
+    def load_on(other: str) -> Blip2Model:
+        return load_blip2(directory, other, name, revision, encoder)
+
     identity = ModelIdentity(name=name or str(directory), revision=revision, digest=weights.digest())
-    return Blip2Model(network, ImageEncoder(load_encoder, encoder.keep_loaded), tokenizer, identity, device)
+    image_encoder = ImageEncoder(load_encoder, encoder.keep_loaded)
+    return Blip2Model(network, image_encoder, tokenizer, identity, device, load_on)
 
 
 def _read_config(directory: Path) -> Blip2Config:

@@ -1,5 +1,6 @@
 """The three verbs on the compact model's network."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -54,6 +55,11 @@ class CompactModel:
     @property
     def match_weight(self) -> float:
         return self._match_weight
+
+    def replica(self, device: str) -> "CompactModel":
+        """The same weights on another device."""
+        network = copy.deepcopy(self._network).to(device)
+        return CompactModel(network, self._tokenizer, self._identity, self._match_weight, device)
 
     @torch.inference_mode()
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
