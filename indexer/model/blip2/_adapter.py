@@ -31,9 +31,12 @@ _PAIRS_ON_GPU, _PAIRS_ON_CPU = 256, 32
 class Blip2Model:
     """BLIP-2's first stage: ViT, 32-query Q-Former, ITC projections and ITM head.
 
-    The image encoder runs in the dtype it is loaded in; the Q-Former, the projections, the normalisation and the
-    scores are float32. Only ``encode_images`` needs the image encoder, so only there is it loaded. Several threads may
-    call it. Photos and pairs beyond what the device has memory for go through in smaller batches.
+    The image encoder runs in the dtype it is loaded in, and so do the keys and values that the Q-Former makes of its
+    tokens. The rest of the Q-Former, the projections, the normalisation and the scores are float32; except that, where
+    the encoder is float16, so is the Q-Former while it embeds photos: libraries keep embeddings in float16.
+
+    Only ``encode_images`` needs the image encoder, so only there is it loaded. Several threads may call it. Photos and
+    pairs beyond what the device has memory for go through in smaller batches.
     """
 
     def __init__(
@@ -123,10 +126,11 @@ class Blip2Model:
         return ImageFeatures(tokens, self._photos.run(self._embed, tokens))
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        hidden = self._network.qformer(
-            query_embeds=self._queries(len(tokens)), encoder_hidden_states=tokens.float()
-        ).last_hidden_state
-        return normalize(self._network.vision_projection(hidden), dim=-1)
+        with torch.autocast(tokens.device.type, torch.float16, enabled=tokens.dtype == torch.float16):
+            hidden = self._network.qformer(
+                query_embeds=self._queries(len(tokens)), encoder_hidden_states=tokens
+            ).last_hidden_state
+        return normalize(self._network.vision_projection(hidden.float()), dim=-1)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -149,7 +153,7 @@ class Blip2Model:
             query_embeds=self._network.embeddings(input_ids=ids, query_embeds=queries),
             query_length=queries.shape[1],
             attention_mask=torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1),
-            encoder_hidden_states=tokens.float(),
+            encoder_hidden_states=tokens,
         ).last_hidden_state
         logits: Tensor = self._network.itm_head(hidden[:, : queries.shape[1]]).mean(dim=1)
         return logits

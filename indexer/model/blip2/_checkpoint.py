@@ -15,6 +15,7 @@ from indexer.errors import CheckpointInvalid
 from indexer.model._interface import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
 from indexer.model.blip2._adapter import Blip2Model
 from indexer.model.blip2._image_encoder import ImageEncoder
+from indexer.model.blip2._token_projection import project_tokens_in
 from indexer.model.blip2._weights import WeightFiles, shown
 
 _MAX_TOKENS = 35
@@ -52,11 +53,13 @@ def load_blip2(
     """
     config = _read_config(directory)
     weights = WeightFiles(directory)
+    dtype = encoder.dtype or _fast_dtype(device)
     network = _build(config, weights, device)
+    project_tokens_in(network.qformer, dtype)
     tokenizer = _read_tokenizer(directory, network.qformer.config.vocab_size)
 
     def load_encoder() -> Blip2VisionModel:
-        return _build_encoder(cast("Blip2VisionConfig", config.vision_config), weights, device, encoder)
+        return _build_encoder(cast("Blip2VisionConfig", config.vision_config), weights, device, dtype, encoder.compiled)
 
     def load_on(other: str) -> Blip2Model:
         return load_blip2(directory, other, name, revision, encoder)
@@ -104,12 +107,12 @@ def _build(config: Blip2Config, weights: WeightFiles, device: str) -> Blip2ForIm
 
 
 def _build_encoder(
-    config: Blip2VisionConfig, weights: WeightFiles, device: str, options: EncoderOptions
+    config: Blip2VisionConfig, weights: WeightFiles, device: str, dtype: torch.dtype, compiled: bool
 ) -> Blip2VisionModel:
     with torch.device("meta"):
         network = Blip2VisionModel(config)
-    _fill(network, _IMAGE_PART, weights, device, options.dtype or _fast_dtype(device))
-    if options.compiled:
+    _fill(network, _IMAGE_PART, weights, device, dtype)
+    if compiled:
         network.compile()
     return network
 

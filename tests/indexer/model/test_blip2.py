@@ -178,6 +178,15 @@ def test_a_faster_image_encoder_stays_close(small: Path, dtype: torch.dtype, tol
     torch.testing.assert_close(logits, wanted, atol=tolerance * wanted.abs().max().item(), rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_keys_and_values_in_the_encoders_precision_move_little(small: Path, dtype: torch.dtype) -> None:
+    exact, fast = load(small), load_blip2(small, "cpu", encoder=EncoderOptions(dtype=dtype))
+    tokens = fast.encode_images(some_pixels(len(TEXTS), 56)).tokens
+    wanted = exact.match(tokens.float(), TEXTS)
+    last_digit = torch.finfo(dtype).eps * wanted.abs().max().item()
+    torch.testing.assert_close(fast.match(tokens, TEXTS), wanted, atol=last_digit, rtol=0)
+
+
 @pytest.mark.parametrize(
     "pixels",
     [
