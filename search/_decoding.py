@@ -13,10 +13,12 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.errors import PhotoUnreadable
-from indexer.photos import THUMBNAIL_SIDE, decode, limit_address_space, open_rgb, read_photo
+from indexer.photos import THUMBNAIL_SIDE, decode, limit_address_space, open_rgb, read_photo, read_pixels
 
 _START_SECONDS = 120.0
 _MEMORY = 8 * 2**30
@@ -41,6 +43,11 @@ class Decoding:
         """The picture in an uploaded file, squashed to ``side`` pixels. Raises PhotoUnreadable."""
         image: Image.Image = self.run(_squashed, data, side, self._max_pixels)
         return image
+
+    def pixels(self, path: Path, side: int) -> NDArray[np.uint8]:
+        """A photo as (side, side, 3) RGB, squashed. Raises PhotoUnreadable."""
+        pixels: NDArray[np.uint8] = self.run(read_pixels, path, side)
+        return pixels
 
     def jpeg(self, path: Path) -> bytes:
         """A photo in full size, as JPEG. Raises PhotoUnreadable."""
@@ -125,6 +132,8 @@ def _work(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - what C libraries print about broken files is no event
+        os.dup2(nowhere.fileno(), 2)
     limit_address_space(_MEMORY)
     connection.send(None)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,7 +1,8 @@
 """Match features of pictures: what the ITM head attends to, from the cache or from the original photo."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,17 +11,22 @@ from numpy.typing import NDArray
 from indexer.errors import PhotoUnreadable
 from indexer.library import Library, PhotoRecord
 from indexer.model import Model, quantised
-from indexer.photos import read_photo
+from indexer.photos import read_pixels
 from indexer.tokens import QuantisedTokens
 from search._originals import unchanged
+
+ReadPixels = Callable[[Path, int], NDArray[np.uint8]]
+"""A photo as (S, S, 3) RGB, squashed to S pixels. Raises PhotoUnreadable."""
 
 
 class MatchFeatures:
     """Tokens by picture. Those that the library's cache lacks are encoded again from the original, and cached."""
 
-    def __init__(self, library: Library, model: Model) -> None:
+    def __init__(self, library: Library, model: Model, read: ReadPixels = read_pixels) -> None:
+        """``read`` decodes originals: who answers requests does so in another process."""
         self._library = library
         self._model = model
+        self._read = read
         self._encoding = threading.Lock()
 
     def of(self, content_ids: Sequence[int]) -> dict[int, QuantisedTokens]:
@@ -55,7 +61,7 @@ class MatchFeatures:
         for file in files:
             try:
                 if unchanged(file):
-                    return read_photo(file.path, self._model.image_size, thumbnail=False).pixels
+                    return self._read(file.path, self._model.image_size)
             except (OSError, PhotoUnreadable):
                 continue
         return None

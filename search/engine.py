@@ -13,9 +13,9 @@ from PIL.Image import Image
 from indexer.errors import ModelMismatch, PhotoNotFound
 from indexer.library import Library, Neighbour
 from indexer.model import Model, restored
-from indexer.photos import squash
+from indexer.photos import read_pixels, squash
 from indexer.tokens import QuantisedTokens
-from search._features import MatchFeatures
+from search._features import MatchFeatures, ReadPixels
 from search.query import DEPTH, SearchQuery, SearchResponse, SearchResult
 
 _PAIRS_AT_ONCE = 128
@@ -46,10 +46,11 @@ class SearchEngine:
     Safe to use from several threads, and while the library is being written to.
     """
 
-    def __init__(self, library: Library, model: Model) -> None:
+    def __init__(self, library: Library, model: Model, read: ReadPixels = read_pixels) -> None:
+        """``read`` decodes the originals of pictures whose match features the library's cache lacks."""
         self._library = library
         self._model = model
-        self._features = MatchFeatures(library, model)
+        self._features = MatchFeatures(library, model, read)
 
     def search(self, query: SearchQuery) -> SearchResponse:
         """Rank the library's pictures.

@@ -1,6 +1,6 @@
 """Reading picture files: upright RGB pixels, facts and thumbnails, in this process or in workers that may die."""
 
-from indexer.photos._decode import THUMBNAIL_SIDE, DecodedPhoto, decode, read_photo, squash
+from indexer.photos._decode import THUMBNAIL_SIDE, DecodedPhoto, decode, read_photo, read_pixels, squash
 from indexer.photos._formats import SUPPORTED, is_supported
 from indexer.photos._memory import limit_address_space
 from indexer.photos._open import open_rgb
@@ -23,5 +23,6 @@ __all__ = [
     "limit_address_space",
     "open_rgb",
     "read_photo",
+    "read_pixels",
     "squash",
 ]

@@ -36,6 +36,11 @@ def read_photo(path: Path, image_size: int, thumbnail: bool = True) -> DecodedPh
     return decode(read_bytes(path), path.suffix.lower(), image_size, thumbnail)
 
 
+def read_pixels(path: Path, image_size: int) -> NDArray[np.uint8]:
+    """Only the pixels of `read_photo`: (S, S, 3) RGB. Raises PhotoUnreadable."""
+    return read_photo(path, image_size, thumbnail=False).pixels
+
+
 def decode(data: bytes, suffix: str, image_size: int, thumbnail: bool = True) -> DecodedPhoto:
     """As `read_photo`, from the bytes of a file with that suffix (lower case, with the dot).
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import PhotoSeekError
 from indexer.library import Library
+from search._decoding import Decoding
 from search.service._errors import RequestRefused
 from search.service._logs import log_event
 from search.service._settings import ServiceSettings
@@ -30,8 +31,9 @@ class Loaded:
 class Loading:
     """The model on its way from disk to memory."""
 
-    def __init__(self, library: Library, settings: ServiceSettings) -> None:
+    def __init__(self, library: Library, decoding: Decoding, settings: ServiceSettings) -> None:
         self._library = library
+        self._decoding = decoding
         self._settings = settings
         self._thread = threading.Thread(target=self._load, name="load-model", daemon=True)
         self._loaded: Loaded | None = None
@@ -75,7 +77,7 @@ class Loading:
             active = self._library.active_model()
             name = self._settings.model or (active.name if active is not None else "compact")
             model = load_model(name, self._settings.device, self._settings.keep_loaded)
-            self._loaded = Loaded(model, SearchEngine(self._library, model))
+            self._loaded = Loaded(model, SearchEngine(self._library, model, self._decoding.pixels))
             seconds = round(time.monotonic() - started, 3)
             log_event("model loaded", model=model.identity.name, device=model.device, seconds=seconds)
         except PhotoSeekError as error:

@@ -36,12 +36,12 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.library = Library.create(settings.library)
-        self.loading = Loading(self.library, settings)
+        self.decoding = Decoding(2, settings.max_upload_pixels, settings.decode_seconds)
+        self.loading = Loading(self.library, self.decoding, settings)
         self.metrics = Metrics()
         self.searches = Workers("search", settings.search_threads, settings.waiting_searches)
         self.pictures = Workers("picture", 2, 64)
         self.folders = AllowedFolders(self.library, settings.indexable)
-        self.decoding = Decoding(2, settings.max_upload_pixels, settings.decode_seconds)
         self.jobs = Jobs(self._index, self.metrics)
 
     async def search(self, make_query: Callable[[], SearchQuery]) -> SearchAnswer:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from indexer.errors import PhotoUnreadable
-from indexer.photos import open_rgb, squash
+from indexer.photos import open_rgb, read_pixels, squash
 from search._decoding import Decoding
 from tests.search.conftest import picture
 
@@ -93,3 +93,9 @@ def test_a_photo_as_jpeg_and_as_thumbnail(decoding: Decoding, tmp_path: Path) ->
     assert np.abs(np.array(jpeg).astype(int) - np.array(open_rgb(tmp_path / "cat.png"))).mean() < 3
     webp = Image.open(BytesIO(decoding.thumbnail(tmp_path / "cat.png")))
     assert (webp.format, webp.size) == ("WEBP", cat.size)
+    assert np.array_equal(decoding.pixels(tmp_path / "cat.png", 64), read_pixels(tmp_path / "cat.png", 64))
+
+
+def test_what_a_decoder_prints_is_not_seen(decoding: Decoding, capfd: pytest.CaptureFixture[str]) -> None:
+    decoding.run(os.write, 2, b"TIFFReadDirectory: Warning, Unknown field with tag 37724.")
+    assert capfd.readouterr().err == ""
