@@ -203,6 +203,11 @@ def _compare(
         f"{display_path(root / inside)} cannot be listed; the photos in it were left as they are."
         for inside in scan.unlistable
     ]
+    if scan.leading_out:
+        notes.append(
+            f"{scan.leading_out:,} links to photos lead out of {display_path(root)} and were left out. "
+            "Index the folders that they lead to."
+        )
     tally.outcomes["unchanged"] += changes.unchanged
     tally.outcomes["failed"] += changes.still_failed
     absent.scanned(folder_id, root, changes.present, changes.vanished)  # first: what is not at its place may have moved

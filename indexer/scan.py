@@ -29,6 +29,8 @@ class FolderScan:
     unlistable: tuple[str, ...]
     """Folders that could not be listed, relative with forward slashes; "" is the folder itself. What is in them is
     unknown, which is not the same as gone."""
+    leading_out: int = 0
+    """Links to photo files outside the folder, which are left out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,12 +61,13 @@ def scan_folder(
 ) -> FolderScan:
     """Find the photo files below a folder.
 
-    Hidden files and folders are left out, and so is whatever lies behind a link to a folder: links can lead out of the
-    folder and round in circles. So is the ``library`` directory, which has thumbnails. ``on_progress`` gets the number
-    of files so far and the folder being listed.
+    Hidden files and folders are left out, and so is whatever lies behind a link to a folder, or to a file outside the
+    folder: links can lead anywhere and round in circles. So is the ``library`` directory, which has thumbnails.
+    ``on_progress`` gets the number of files so far and the folder being listed.
     """
     library = Path(os.path.realpath(library))
     files: list[FoundFile] = []
+    leading_out = 0
     unlistable: list[str] = []
     pending = [""]
     while pending:
@@ -85,9 +88,17 @@ def scan_folder(
                 if folder / path != library:
                     below.append(path)
             elif (found := _photo_file(entry, path)) is not None:
-                files.append(found)
+                if entry.is_symlink() and not lies_inside(Path(entry.path), folder):
+                    leading_out += 1
+                else:
+                    files.append(found)
         pending.extend(reversed(below))
-    return FolderScan(tuple(files), tuple(unlistable))
+    return FolderScan(tuple(files), tuple(unlistable), leading_out)
+
+
+def lies_inside(path: Path, folder: Path) -> bool:
+    """Whether what is at ``path``, with links followed, is in the folder or below it."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def compare(scan: FolderScan, known: Mapping[str, KnownFile]) -> FolderChanges:

@@ -124,7 +124,7 @@ def _write_oddities(folder: Path) -> None:
     for link, target in (
         ("loop", folder.parent), ("self.jpg", folder / "self.jpg"), ("to.jpg", folder / "fro.jpg"),
         ("fro.jpg", folder / "to.jpg"), ("dangling.jpg", folder / "nothing.jpg"), ("out", elsewhere),
-        ("out.jpg", elsewhere / "out.jpg"), ("zero.jpg", Path("/dev/zero")),
+        ("out.jpg", elsewhere / "out.jpg"), ("in.jpg", folder / "twin.jpg"), ("zero.jpg", Path("/dev/zero")),
     ):  # fmt: skip
         (folder / link).symlink_to(target)
     os.mkfifo(folder / "fifo.jpg")
@@ -148,15 +148,16 @@ def _leave_socket(folder: Path) -> None:
 
 
 def photo_files(folder: Path) -> Iterator[bytes]:
-    """What is to be accounted for: regular files, or links to such, with the suffix of a photo; found in another way
-    than by `indexer.scan`.
+    """What is to be accounted for: regular files, or links to such below the folder, with the suffix of a photo; found
+    in another way than by `indexer.scan`.
     """
+    inside = os.path.join(os.path.realpath(os.fsencode(folder)), b"")  # noqa: PTH118 - bytes
     for directory, folders, names in os.walk(os.fsencode(folder)):
         folders[:] = [name for name in folders if not name.startswith(b".")]
         for name in names:
             path = os.path.join(directory, name)  # noqa: PTH118 - bytes
             suffix = os.path.splitext(name)[1].decode(errors="replace").lower()  # noqa: PTH122
-            if suffix in SUPPORTED and os.path.isfile(path):  # noqa: PTH113
+            if suffix in SUPPORTED and os.path.isfile(path) and os.path.realpath(path).startswith(inside):  # noqa: PTH113
                 yield path
 
 

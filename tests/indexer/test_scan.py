@@ -47,15 +47,22 @@ def test_the_library_is_no_folder_of_photos(tmp_path: Path) -> None:
     assert [file.relative_path for file in scan_folder(tmp_path, tmp_path / "library").files] == ["a.jpg"]
 
 
-def test_links_to_folders_are_not_followed_links_to_files_are(tmp_path: Path) -> None:
-    make(tmp_path, "elsewhere/out.jpg", "photos/a.jpg")
+def test_only_links_to_files_within_the_folder_are_followed(tmp_path: Path) -> None:
+    make(tmp_path, "elsewhere/out.jpg", "photos/a.jpg", "photos/.kept/b.jpg", "photos2/c.jpg")
     photos = tmp_path / "photos"
     (photos / "out").symlink_to(tmp_path / "elsewhere")
+    (photos / "out.jpg").symlink_to(tmp_path / "elsewhere/out.jpg")
+    (photos / "beside.jpg").symlink_to("../photos2/c.jpg")
+    (photos / "twice.jpg").symlink_to("out.jpg")
     (photos / "round").symlink_to(photos)
-    (photos / "link.jpg").symlink_to(tmp_path / "elsewhere/out.jpg")
+    (photos / "link.jpg").symlink_to("a.jpg")
+    (photos / "kept.jpg").symlink_to(photos / ".kept/b.jpg")
     (photos / "broken.jpg").symlink_to(tmp_path / "nothing.jpg")
     (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
-    assert found(photos) == ["a.jpg", "link.jpg"]
+    assert found(photos) == ["a.jpg", "kept.jpg", "link.jpg"]
+    assert scan_folder(photos, tmp_path / "library").leading_out == 3
+    (tmp_path / "entrance").symlink_to(photos)
+    assert found(tmp_path / "entrance") == ["a.jpg", "kept.jpg", "link.jpg"]
 
 
 @pytest.mark.timeout(20)
