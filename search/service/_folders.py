@@ -21,20 +21,22 @@ class AllowedFolders:
         """The folder that is asked for, with links resolved.
 
         Raises RequestRefused (403) when it may not be indexed, whether it exists or not: what else is on the disk is
-        nobody's business. Raises FolderNotFound when it is no whole path, or allowed and no folder.
+        nobody's business. Raises FolderNotFound when it is no whole path, or allowed and no folder; a folder that the
+        library has may be gone: indexing it tells what that means.
         """
         folder = _expanded(asked)
         if not folder.is_absolute() or "\0" in asked:
             raise FolderNotFound(f"{asked} is not a whole path. Give it from the root, such as /home/ada/Pictures.")
         real = _real(folder)
-        if not any(real.is_relative_to(each) for each in (*self._allowed, *self._library.folders())):
+        indexed = self._library.folders()
+        if not any(real.is_relative_to(each) for each in (*self._allowed, *indexed)):
             raise RequestRefused(
                 403,
                 "folder_not_allowed",
                 f"{printable(folder)} is not among the folders that may be indexed from here. Index it on the "
                 f"service's machine with photoseek index, or start the service with --allow-folder.",
             )
-        if not os.path.isdir(real):  # noqa: PTH112  Path.is_dir raises where a folder above cannot be entered
+        if real not in indexed and not os.path.isdir(real):  # noqa: PTH112  Path.is_dir raises where a folder above cannot be entered
             raise FolderNotFound(f"There is no folder {printable(folder)} on the service's machine. Check the path.")
         return real
 

@@ -48,6 +48,13 @@ def test_what_is_no_whole_path(allowed: AllowedFolders, asked: str) -> None:
         allowed.resolve(asked)
 
 
+def test_an_indexed_folder_that_is_gone_is_left_to_the_indexer(allowed: AllowedFolders, tmp_path: Path) -> None:
+    (tmp_path / "indexed").rename(tmp_path / "away")
+    assert allowed.resolve(str(tmp_path / "indexed")) == tmp_path / "indexed"
+    with pytest.raises(FolderNotFound, match="There is no folder"):
+        allowed.resolve(str(tmp_path / "indexed" / "2020"))
+
+
 @pytest.mark.parametrize("name", ["none", "file", "x" * 300])
 def test_allowed_but_no_folder(allowed: AllowedFolders, tmp_path: Path, name: str) -> None:
     (tmp_path / "allowed" / "file").touch()
