@@ -15,7 +15,7 @@ class Admission:
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         self._app = app
         self._room = settings.requests_at_once
-        self._body_seconds = settings.body_seconds
+        self._client_seconds = settings.client_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PROBES:
@@ -28,7 +28,7 @@ class Admission:
             return
         self._room -= 1
         try:
-            await self._app(scope, _in_time(receive, self._body_seconds), send)
+            await self._app(scope, _in_time(receive, self._client_seconds), send)
         finally:
             self._room += 1
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from search.service._app import create_app
-from search.service._logs import LogLevel, log_event, log_to_stderr
+from search.service._connections import connection_class
+from search.service._logs import LogLevel, log_event, logging_to_stderr
 from search.service._service import Service
 from search.service._settings import ServiceSettings
 
@@ -24,30 +26,36 @@ def serve(settings: ServiceSettings, log_level: LogLevel = "info") -> None:
     Its log goes to standard error. Stopped while its model still loads, the service ends the process itself, with
     exit code 0. Raises LibraryTooNew or LibraryDamaged, and SystemExit when it cannot listen.
     """
-    log_to_stderr(log_level)
-    app = create_app(settings)
-    service: Service = app.state.service
-    config = uvicorn.Config(
+    with logging_to_stderr(log_level):
+        app = create_app(settings)
+        service: Service = app.state.service
+        try:
+            _Server(uvicorn_config(app, settings), service).run()
+        except SystemExit:
+            service.loading.wait()
+            raise
+        log_event("stopped")
+    if service.loading.state == "loading":
+        # Its thread is deep in libraries that are only half imported: the interpreter cannot end around it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def uvicorn_config(app: FastAPI, settings: ServiceSettings) -> uvicorn.Config:
+    """How Uvicorn is to serve the application."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        http=connection_class(settings),
+        ws="none",
         log_config=None,
         # Addresses of requests hold what people search for.
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    try:
-        _Server(config, service).run()
-    except SystemExit:
-        service.loading.wait()
-        raise
-    log_event("stopped")
-    if service.loading.state == "loading":
-        # Its thread is deep in libraries that are only half imported: the interpreter cannot end around it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
 
 
 class _Server(uvicorn.Server):

@@ -42,8 +42,10 @@ class ServiceSettings:
     """Largest uploaded photo, once it is decoded."""
     decode_seconds: float = 30
     """Longest that one picture of a request may take to decode."""
-    body_seconds: float = 60
-    """Longest that a request may take to arrive."""
+    client_seconds: float = 60
+    """Longest that a client may keep a connection waiting: for a request, for its body, or to read on."""
+    connections: int = 512
+    """Connections at once; a further one takes the place of the one that has gone longest without a request."""
     requests_at_once: int = 256
     """Requests of all kinds that are taken at once; further ones are refused with 503."""
     watchers: int = 64

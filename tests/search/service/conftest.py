@@ -1,6 +1,7 @@
 """Real servers on the loopback interface."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from indexer.library import Library
 from indexer.model import Model
 from indexer.pipeline import index_folders
 from search.service import ServiceSettings, create_app
+from search.service._server import uvicorn_config
 from tests.search.conftest import PICTURES, picture
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +32,9 @@ ROOT = Path(__file__).parents[3]
 @contextlib.contextmanager
 def running(settings: ServiceSettings, *, ready: bool = True) -> Iterator[httpx.Client]:
     """A client of a service that runs until the end of the block."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning"))
+    here = dataclasses.replace(settings, host="127.0.0.1", port=0)
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn_config(app, here))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -46,6 +50,7 @@ def running(settings: ServiceSettings, *, ready: bool = True) -> Iterator[httpx.
     finally:
         server.should_exit = True
         thread.join()
+        app.state.service.loading.wait()  # no interpreter ends well while it imports
 
 
 @contextlib.contextmanager

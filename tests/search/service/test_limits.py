@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from indexer.library import Library
+from indexer.model import Model
+from indexer.pipeline import index_folders
 from search.query import DEPTH, MAX_TEXT, MAX_WITHOUT
 from search.service import ServiceSettings
 from search.service._errors import RequestRefused
@@ -90,6 +94,18 @@ def test_pixels_of_an_upload(small: httpx.Client) -> None:
     assert "0.01 megapixels" in assert_refused(post(100, 101), 422, "photo_unreadable")
 
 
+def test_originals_are_decoded_within_the_same_limits(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (3000, 3000)).save(tmp_path / "photos" / "large.png")  # takes far longer than 5 ms
+    with Library.create(tmp_path / "library") as library:
+        index_folders(library, model, [tmp_path / "photos"])
+    shutil.rmtree(tmp_path / "library" / "features")  # so that reranking needs the original
+    for seconds, matched in ((0.005, False), (60, True)):
+        with running(ServiceSettings(library=tmp_path / "library", device="cpu", decode_seconds=seconds)) as client:
+            (result,) = client.get("/v1/search", params={"q": "a cat"}).json()["results"]
+        assert (result["match"] is not None) == matched
+
+
 def test_requests_at_once(directory: Path) -> None:
     settings = ServiceSettings(library=directory, device="cpu", requests_at_once=1)
     with running(settings, ready=False) as client:
@@ -106,7 +122,7 @@ def test_requests_at_once(directory: Path) -> None:
 
 
 def test_a_request_that_never_arrives(directory: Path) -> None:
-    settings = ServiceSettings(library=directory, device="cpu", body_seconds=0.5)
+    settings = ServiceSettings(library=directory, device="cpu", client_seconds=0.5)
     with running(settings, ready=False) as client, _unfinished(client) as waiting:
         assert b" 408 " in waiting.recv(1000)
         assert client.get("/v1/status").status_code == 200

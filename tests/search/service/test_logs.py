@@ -1,16 +1,21 @@
 """What the service logs while it is used, and what it never logs."""
 
+import fcntl
 import json
 import logging
+import os
+import select
 import shutil
 import signal
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
-from search.service._logs import JsonLines
+from search.service._logs import JsonLines, LineWriter
+from tests.command import COMMAND, ROOT
 from tests.search.service.conftest import events_in, running_process, wait_until_ready
 
 TOKEN = "tokenvalue"
@@ -70,6 +75,55 @@ def _use(client: httpx.Client, photos: Path, library: Path) -> None:
     with sqlite3.connect(library / "catalog.sqlite") as catalog:
         catalog.execute("ALTER TABLE content RENAME TO lost")
     assert client.get("/v1/search", params={"q": WORDS, "camera": CAMERA}).status_code == 500
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as log:
+        command = (*COMMAND, "serve", "--library", str(tmp_path / "library"), "--port", "0")
+        process = subprocess.Popen(command, cwd=ROOT, stderr=theirs)
+        os.close(theirs)
+        try:
+            url = f"http://127.0.0.1:{json.loads(log.readline())['port']}"
+            fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 4096)  # a page: some thirty lines
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+                assert {client.get("/v1/jobs").status_code for _ in range(200)} == {200}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def test_lines_that_find_no_room_are_counted() -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    writer = LineWriter(theirs, most=2)
+    writer.setFormatter(JsonLines())
+
+    def tell(name: str) -> None:
+        writer.handle(logging.LogRecord("photoseek", logging.INFO, __file__, 1, name, None, None))
+
+    tell("x" * 2**20)  # more than a pipe takes
+    while len(os.read(ours, 10) if select.select([ours], [], [], 0)[0] else b"") < 10:
+        pass  # until it is being written
+    for name in "abcde":
+        tell(name)
+    received = b""
+    while not received.endswith(b'"b"}\n'):
+        select.select([ours], [], [])
+        received += os.read(ours, 2**20)
+    tell("f")
+    writer.finish(60)
+    received += os.read(ours, 2**20)
+    events = [json.loads(line) for line in received.splitlines()[1:]]
+    assert [(event["event"], event.get("lines")) for event in events] == [
+        ("a", None),
+        ("b", None),
+        ("log not read", 3),
+        ("f", None),
+    ]
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.mark.parametrize("message", ["two\nlines", "quotes \"'", "a\u2028b", "\ud800"])
