@@ -22,9 +22,9 @@ class AnnotatedPhoto:
 def read_annotations(path: Path) -> tuple[AnnotatedPhoto, ...]:
     """Read a file of annotations; the files of photos are relative to its folder.
 
-    Two forms are known: JSON Lines of ``{"file": …, "captions": […]}``, with a ``"label"`` beside or instead of the
-    captions; and one JSON list of ``{"image": …, "caption": […]}``, as the COCO (Karpathy) and Flickr30K retrieval
-    splits are published for BLIP.
+    Three forms are known: JSON Lines of ``{"file": …, "captions": […]}``, with a ``"label"`` beside or instead of the
+    captions; one JSON list of ``{"image": …, "caption": […]}``, as the COCO and Flickr30K splits are published
+    for BLIP; and Karpathy's own ``dataset_coco.json`` and ``dataset_flickr30k.json``, of which the test split is read.
 
     Raises AnnotationsInvalid, naming the line or the entry, also when photos are missing.
     """
@@ -32,7 +32,7 @@ def read_annotations(path: Path) -> tuple[AnnotatedPhoto, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise AnnotationsInvalid(f"{path} cannot be read: {error}") from error
-    rows = _list_entries(path, text) if text.lstrip().startswith("[") else _lines(path, text)
+    rows = _list_entries(path, text) if text.lstrip().startswith("[") else _karpathy(path, text) or _lines(path, text)
     photos: dict[Path, AnnotatedPhoto] = {}
     for place, row in rows:
         photo = _photo(path, place, row)
@@ -59,6 +59,28 @@ def _lines(path: Path, text: str) -> Iterator[tuple[str, object]]:
                 yield place, json.loads(line)
             except ValueError as error:
                 raise AnnotationsInvalid(f"{place} is not JSON: {error}") from error
+
+
+def _karpathy(path: Path, text: str) -> list[tuple[str, object]] | None:
+    """The test split in our own form; None for a file that is no ``{"images": […]}``."""
+    try:
+        document = json.loads(text)
+    except ValueError:  # several lines
+        return None
+    if not isinstance(document, dict) or "images" not in document:
+        return None
+    rows: list[tuple[str, object]] = []
+    for number, image in enumerate(document["images"], start=1):
+        place = f"{path}, image {number}"
+        try:
+            if image["split"] == "test":
+                file = "/".join(image[key] for key in ("filepath", "filename") if key in image)
+                rows.append((place, {"file": file, "captions": [sentence["raw"] for sentence in image["sentences"]]}))
+        except (KeyError, TypeError) as error:
+            raise AnnotationsInvalid(f"{place} is not as in Karpathy's splits: {error!r}") from error
+    if not rows:
+        raise AnnotationsInvalid(f"{path} has no images of the test split.")
+    return rows
 
 
 def _list_entries(path: Path, text: str) -> Iterator[tuple[str, object]]:

@@ -47,6 +47,59 @@ def test_the_published_coco_and_flickr_lists(folder: Path) -> None:
     )
 
 
+def karpathy_image(file: str, *sentences: str, split: str = "test", folder: str | None = None) -> dict[str, object]:
+    """As in dataset_coco.json, which has a filepath, and dataset_flickr30k.json, which has none."""
+    return {
+        **({} if folder is None else {"filepath": folder}),
+        "sentids": list(range(len(sentences))),
+        "filename": file,
+        "imgid": 0,
+        "split": split,
+        "sentences": [
+            {"tokens": text.lower().split(), "raw": text, "imgid": 0, "sentid": number}
+            for number, text in enumerate(sentences)
+        ],
+    }
+
+
+def test_the_test_split_of_karpathys_own_files(folder: Path) -> None:
+    (folder / "val2014").mkdir()
+    (folder / "val2014" / "COCO_val2014_000000391895.jpg").touch()
+    coco = {
+        "images": [
+            karpathy_image("COCO_val2014_000000391895.jpg", "A man on a moped. ", "Man riding.", folder="val2014"),
+            karpathy_image("gone.jpg", "Never looked for.", split="restval", folder="train2014"),
+        ],
+        "dataset": "coco",
+    }
+    assert read_annotations(annotations(folder, json.dumps(coco))) == (
+        AnnotatedPhoto(
+            folder / "val2014" / "COCO_val2014_000000391895.jpg", ("A man on a moped. ", "Man riding."), None
+        ),
+    )
+    flickr = {
+        "images": [karpathy_image("b.jpg", "Two boys.", split="train"), karpathy_image("a.jpg", "A dog.")],
+        "dataset": "flickr30k",
+    }
+    assert read_annotations(annotations(folder, json.dumps(flickr))) == (
+        AnnotatedPhoto(folder / "a.jpg", ("A dog.",), None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([karpathy_image("a.jpg", "A dog."), {"filename": "b.jpg"}], "image 2 is not as in Karpathy's splits: .*split"),
+        (["a.jpg"], "image 1 is not as in Karpathy's splits"),
+        ([karpathy_image("a.jpg", "A dog.", split="val")], "no images of the test split"),
+        ([karpathy_image("a.jpg", " ")], 'image 1: "captions" must be a list of sentences'),
+    ],
+)
+def test_karpathys_files_with_something_missing(folder: Path, images: list[object], message: str) -> None:
+    with pytest.raises(AnnotationsInvalid, match=message):
+        read_annotations(annotations(folder, json.dumps({"images": images})))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
