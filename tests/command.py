@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -18,11 +18,15 @@ def environment(library: Path, **variables: str) -> dict[str, str]:
 
 
 def photoseek(
-    *arguments: str | Path, library: Path, code: int = 0, variables: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    library: Path,
+    code: int = 0,
+    variables: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``photoseek`` with its output in pipes; fails unless it exits with ``code``."""
+    """Run ``photoseek``, by the command ``under``, with its output in pipes; fails unless it exits with ``code``."""
     done = subprocess.run(
-        [*COMMAND, *arguments],
+        [*under, *COMMAND, *arguments],
         env=environment(library, **(variables or {})),
         cwd=ROOT,
         capture_output=True,

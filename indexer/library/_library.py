@@ -53,7 +53,7 @@ class Library:
         self._caches = Caches(self.directory)
         self._vectors_path = self.directory / "vectors.faiss"
         self._vectors = CurrentVectors(self._vectors_path)
-        self._last_match: tuple[tuple[int, Filters], NDArray[np.int64]] | None = None
+        self._last_match: tuple[tuple[str, int, Filters], NDArray[np.int64]] | None = None
 
     @classmethod
     def open(cls, directory: Path) -> "Library":
@@ -253,7 +253,8 @@ class Library:
         # Kept for the next search: one page after the other, or a search and how many photos it considered.
         if filters == Filters():
             return None
-        key = (catalog.state(session).revision, filters)
+        state = catalog.state(session)
+        key = (state.library, state.revision, filters)
         last = self._last_match
         if last is None or last[0] != key:
             last = self._last_match = (key, catalog.matching(session, filters))

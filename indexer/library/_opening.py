@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from indexer.errors import LibraryDamaged, LibraryError, LibraryNotFound, LibraryTooNew
+from indexer.errors import LibraryDamaged, LibraryError, LibraryTooNew
 from indexer.library import _sqlite as sqlite
 from indexer.library._lock import writer_lock
 from indexer.library._migrations import MIGRATIONS, Migration
@@ -52,9 +52,7 @@ def open_catalog(directory: Path, migrations: Mapping[int, Migration] = MIGRATIO
 def require_catalog(path: Path) -> None:
     """Raise LibraryNotFound unless the catalog is there."""
     if not path.is_file():
-        raise LibraryNotFound(
-            f"There is no library in {path.parent}. Make one with: photoseek index FOLDER --library {path.parent}"
-        )
+        raise sqlite.absent(path)
 
 
 def catalog_path(directory: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Column
 
-from indexer.errors import LibraryTooNew
+from indexer.errors import LibraryError, LibraryTooNew
 from indexer.library import _sqlite as sqlite
 from indexer.library._lock import writer_lock
 from indexer.library._migrations import FORMAT_VERSION
@@ -37,7 +37,7 @@ _DANGLING = (
 def salvage(directory: Path) -> str | None:
     """Replace the catalog by a new one with all that can be read of it, if it is damaged; what was found and done.
 
-    Raises LibraryNotFound, LibraryTooNew, LibraryLocked, and LibraryError if it cannot be read or written at all.
+    Raises LibraryNotFound, LibraryTooNew, LibraryLocked, and LibraryError if the disk fails.
     """
     path = catalog_path(directory)
     require_catalog(path)
@@ -47,18 +47,31 @@ def salvage(directory: Path) -> str | None:
             return None
         room = directory / "salvage.tmp"
         shutil.rmtree(room, ignore_errors=True)
-        create_catalog(room)
-        counts = _copy_rows(_copied(path, room / "damaged.sqlite"), catalog_path(room))
-        kept = _keep(path)
-        # A log of the damaged one would be taken for the new one's.
-        for left_over in path.parent.glob(f"{path.name}-*"):
-            left_over.unlink()
-        catalog_path(room).replace(path)
-        shutil.rmtree(room, ignore_errors=True)
+        try:
+            counts, kept = _replace(path, room)
+        except (LibraryError, OSError, sqlite3.Error) as error:
+            raise LibraryError(
+                f"The catalog {path} is damaged ({problem}), and could not be salvaged: {error}. It was left as it is. "
+                "Make room on its disk for two copies of it, and repair again."
+            ) from error
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
     return (
         f"catalog: damaged ({problem}); {counts['photo']:,} photos and {counts['embedding']:,} pictures' vectors were "
         f"salvaged, and the damaged catalog is kept as {kept.name}; index the folders again for what is lacking"
     )
+
+
+def _replace(path: Path, room: Path) -> tuple[dict[str, int], Path]:
+    """Put a new catalog in the damaged one's place: how many rows it has, and where the damaged one is kept."""
+    create_catalog(room)
+    counts = _copy_rows(_copied(path, room / "damaged.sqlite"), catalog_path(room))
+    kept = _keep(path)
+    # A log of the damaged one would be taken for the new one's.
+    for left_over in path.parent.glob(f"{path.name}-*"):
+        left_over.unlink()
+    catalog_path(room).replace(path)
+    return counts, kept
 
 
 def _problem(path: Path) -> str | None:

@@ -1,13 +1,16 @@
 """All that is particular to SQLite: connections, the format version, backups, integrity, and what its errors mean."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, ExceptionContext, QueuePool, create_engine, event, text
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from indexer.errors import LibraryDamaged, LibraryError, LibraryLocked
+from indexer.errors import LibraryDamaged, LibraryError, LibraryLocked, LibraryNotFound
 
 MAX_VARIABLES = 30_000
 """Values that one statement may carry; SQLite's own limit is 32,766."""
@@ -28,6 +31,8 @@ def connect(path: Path) -> Engine:
         max_overflow=-1,
         execution_options={"catalog": path},
     )
+    event.listen(engine, "connect", lambda _, entry: _remember_file(entry, path))
+    event.listen(engine, "checkout", lambda _, entry, proxy: _expect_same_file(entry, proxy, path))
     event.listen(engine, "begin", _begin)
     event.listen(engine, "handle_error", lambda context: _explain(context, path))
     return engine
@@ -51,6 +56,31 @@ def _open(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
+
+
+def _remember_file(entry: ConnectionPoolEntry, path: Path) -> None:
+    entry.info["file"] = _identity(path)
+
+
+def _expect_same_file(entry: ConnectionPoolEntry, _: PoolProxiedConnection, path: Path) -> None:
+    # An open file outlives its name: of a library that was deleted, or replaced, it would go on to answer.
+    if entry.info["file"] != _identity(path):
+        raise InvalidatePoolError
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - for every query: half the time of Path.stat
+    except FileNotFoundError:
+        raise absent(path) from None
+    return status.st_dev, status.st_ino
+
+
+def absent(path: Path) -> LibraryNotFound:
+    """The error that says that a catalog is not there."""
+    return LibraryNotFound(
+        f"There is no library in {path.parent}. Make one with: photoseek index FOLDER --library {path.parent}"
+    )
 
 
 def _begin(connection: Connection) -> None:
@@ -106,9 +136,13 @@ def set_format_version(connection: Connection, version: int) -> None:
 
 
 def back_up(source: Path, target: Path) -> None:
-    """Copy a catalog, with what is still in its write-ahead log, to a file of its own."""
-    with contextlib.closing(_open(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
-        old.backup(new)
+    """Copy a catalog, with what is still in its write-ahead log, to a file of its own. Raises LibraryError."""
+    try:
+        with contextlib.closing(_open(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+            old.backup(new)
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        raise explained(error, target) or LibraryError(f"{source} cannot be backed up: {error}.") from error
 
 
 def damage(connection: Connection) -> Iterator[str]:

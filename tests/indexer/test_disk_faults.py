@@ -1,11 +1,8 @@
 """A disk that is full, read-only, or gone: one clear error, and a library that works again when the cause is gone."""
 
-import contextlib
 import os
-import resource
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ from indexer.library import Library
 from indexer.model import Model
 from indexer.pipeline import index_folders
 from indexer.progress import Progress
+from tests.disks import no_file_larger_than, remount
 
 _PHOTOS = 40
 
@@ -29,34 +27,6 @@ def photos(tmp_path: Path) -> Path:
         noise = np.random.default_rng(n).integers(0, 255, (32, 48, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{n:02}.png")
     return folder
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of a megabyte."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root may mount a disk")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", place], check=True)
-
-
-def remount(disk: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
-
-
-@contextlib.contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def index(directory: Path, model: Model, photos: Path, on_progress: Callable[[Progress], None] = lambda _: None) -> int:

@@ -14,10 +14,11 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 
 from indexer.errors import LibraryDamaged, LibraryError, LibraryLocked, LibraryNotFound, LibraryTooNew
-from indexer.library import Library
+from indexer.library import Filters, Library
 from indexer.library._migrations import FORMAT_VERSION, MIGRATIONS
 from indexer.library._opening import open_catalog
 from indexer.library._tables import Base
+from tests.disks import no_file_larger_than
 from tests.indexer.library.pictures import MODEL, add, query_for
 
 HOLD = """
@@ -190,6 +191,16 @@ def test_a_migration_that_fails_leaves_the_format_that_was(directory: Path) -> N
         assert "stars" not in {column["name"] for column in tables.get_columns("photo")}
 
 
+def test_a_migration_without_room_for_its_backup_changes_nothing(directory: Path) -> None:
+    Library.create(directory).close()
+    later = {**MIGRATIONS, FORMAT_VERSION + 1: add_a_column}
+    with no_file_larger_than(10_000), pytest.raises(LibraryError, match=r"is full|cannot be"):
+        open_catalog(directory, later)
+    assert version_and_backups(directory) == (FORMAT_VERSION, [])
+    open_catalog(directory, later).dispose()
+    assert version_and_backups(directory)[0] == FORMAT_VERSION + 1
+
+
 def test_one_writer_at_a_time(library: Library) -> None:
     with library.writer():
         with pytest.raises(LibraryLocked, match=f"Process {os.getpid()} is writing"), library.writer():
@@ -261,6 +272,28 @@ def test_a_library_that_is_deleted_while_open_is_not_written_to(library: Library
             add(writer, folder, "a")
     with pytest.raises(LibraryNotFound), library.writer():
         pass
+
+
+def test_a_library_that_is_made_again_is_not_taken_for_the_one_before(
+    directory: Path, photos: Path, tmp_path: Path
+) -> None:
+    png = Filters(formats=("PNG",))
+
+    def make(names: str) -> None:
+        with Library.create(directory) as library, library.writer() as writer:
+            writer.use_model(MODEL)
+            add(writer, writer.add_folder(photos), names)
+
+    make("ab")
+    with Library.open(directory) as reader:
+        before = {each.content_id for each in reader.nearest(query_for("a"), 9)}
+        assert (len(before), reader.considered(png)) == (2, 0)
+        directory.rename(tmp_path / "away")
+        with pytest.raises(LibraryNotFound, match="photoseek index FOLDER --library"):
+            reader.nearest(query_for("a"), 9)
+        make("xyz")
+        assert len(reader.nearest(query_for("x"), 9)) == 3
+        assert reader.status().photos == 3
 
 
 def test_a_catalog_that_another_program_holds_is_said_to_be_locked(

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.errors import LibraryDamaged, LibraryLocked, LibraryNotFound, LibraryTooNew, PhotoNotFound
+from indexer.errors import LibraryDamaged, LibraryError, LibraryLocked, LibraryNotFound, LibraryTooNew, PhotoNotFound
 from indexer.library import Library
+from tests.disks import no_file_larger_than
 from tests.indexer.library.pictures import MODEL, add, query_for
 
 
@@ -152,6 +153,19 @@ def test_what_can_be_read_of_a_damaged_catalog_is_salvaged(
             add(writer, writer.add_folder(photos), names)
         assert library.status().photos == 40
         assert library.verify(repair=True).ok
+
+
+def test_a_repair_that_finds_no_room_changes_nothing(tmp_path: Path, photos: Path) -> None:
+    directory = tmp_path / "library"
+    damaged = b"\0" * 4096 + filled(directory, photos, [f"{n:02}" for n in range(40)])[4096:]
+    (directory / "catalog.sqlite").write_bytes(damaged)
+    for room in (10_000, len(damaged) // 2, len(damaged) - 4096):
+        with no_file_larger_than(room), pytest.raises(LibraryError, match="It was left as it is"):
+            Library.repair(directory)
+        assert (directory / "catalog.sqlite").read_bytes() == damaged
+        assert not list(directory.glob("salvage*"))
+        assert not list(directory.glob("*damaged*"))
+    assert Library.repair(directory).ok
 
 
 def test_a_sound_catalog_is_left_alone_by_a_repair(directory: Path) -> None:
