@@ -26,15 +26,14 @@ _STOP_SECONDS = 45
 
 def run_app(
     library: Path,
-    device: str,
     port: int | None,
     service: str | None,
     on_ready: Callable[[str, str], None],
-    allowed_folders: Sequence[Path] = (),
+    serve_options: Sequence[str] = (),
 ) -> NoReturn:
     """Run the app on ``port`` (None: a free one) for the service at ``service`` (None: one for this library) until
-    interrupted. ``on_ready`` gets the addresses of the app and of the service. A service that has to be started may
-    index ``allowed_folders`` (none: its default).
+    interrupted. ``on_ready`` gets the addresses of the app and of the service. A service that has to be started gets
+    ``serve_options`` of ``photoseek serve``.
 
     Raises ServiceError when the app or the service cannot be started, or ends.
     """
@@ -43,9 +42,7 @@ def run_app(
         address = service or _running_service(library) or _loopback(_free_port(urlsplit(DEFAULT_SERVICE).port))
         if not _answers(f"{address}/healthz"):
             place = ("--host", _host_here(address), "--port", str(urlsplit(address).port or 80))
-            allowed = (part for folder in allowed_folders for part in ("--allow-folder", str(folder)))
-            options = ("--library", str(library), "--device", device, "--log-level", "warning", *allowed)
-            serve = ("ui.cli", "serve", *place, *options)
+            serve = ("ui.cli", "serve", *place, "--library", str(library), "--log-level", "warning", *serve_options)
             processes.start("The search service", serve, f"{address}/healthz")
         flags = (f"--server.port={urlsplit(page).port}", "--server.address=127.0.0.1", "--server.headless=true")
         run = ("streamlit", "run", str(_APP), *flags, "--browser.gatherUsageStats=false", "--logger.level=warning")

@@ -42,6 +42,7 @@ LibraryOption = Annotated[
         "--library",
         metavar="DIR",
         default_factory=default_library,
+        readable=False,  # what is wrong with it is said when it is opened, with exit code 1
         show_default="$PHOTOSEEK_LIBRARY, else your data folder",
         help="The library: where the index is kept.",
     ),
@@ -64,6 +65,16 @@ MatchCacheOption = Annotated[
         min=0,
         show_default="as before, at first 4000",
         help="How large the library's match features may become, in megabytes, from now on.",
+    ),
+]
+KeepLoadedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--keep-loaded",
+        metavar="MINUTES",
+        min=0,
+        show_default="for good",
+        help="How long BLIP-2's image encoder, 2 to 4 GB, stays in memory after it was needed.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -245,11 +256,20 @@ def ui(
         ),
     ] = None,
     allow_folders: AllowFolderOption = None,
+    match_cache_mb: MatchCacheOption = None,
+    keep_loaded: KeepLoadedOption = None,
 ) -> None:
-    """Open the search page, and the service behind it if none runs. Ctrl-C ends both."""
+    """Open the search page, and the service behind it if none runs, which gets these options. Ctrl-C ends both."""
     from ui._launch import run_app
 
-    run_app(library, device, port, service, report.print_addresses, allow_folders or ())
+    options = ["--device", device.value]
+    for folder in allow_folders or ():
+        options += ["--allow-folder", str(folder)]
+    if match_cache_mb is not None:
+        options += ["--match-cache-mb", str(match_cache_mb)]
+    if keep_loaded is not None:
+        options += ["--keep-loaded", str(keep_loaded)]
+    run_app(library, port, service, report.print_addresses, options)
 
 
 @app.command()
@@ -264,15 +284,7 @@ def serve(
     ] = 8765,
     allow_folders: AllowFolderOption = None,
     match_cache_mb: MatchCacheOption = None,
-    keep_loaded: Annotated[
-        float | None,
-        typer.Option(
-            metavar="MINUTES",
-            min=0,
-            show_default="for good",
-            help="How long BLIP-2's image encoder, 2 to 4 GB, stays in memory after it was needed.",
-        ),
-    ] = None,
+    keep_loaded: KeepLoadedOption = None,
     log_level: Annotated[
         LogLevel, typer.Option("--log-level", help="What it tells on standard error, one JSON object a line.")
     ] = LogLevel.INFO,

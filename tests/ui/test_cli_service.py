@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from indexer.library import Library
@@ -64,6 +66,17 @@ def test_the_page_uses_the_service_it_is_given_and_leaves_it_running(library: Pa
         assert answers(f"{service}/healthz")
     assert not answers(f"{service}/healthz")
     assert errors_of(library).read_text() == ""  # no log of the service's either
+
+
+def test_the_service_of_the_page_gets_its_options(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    options = ("--allow-folder", str(tmp_path), "--match-cache-mb", "7", "--keep-loaded", "2.5")
+    with running("ui", *options, library=library) as (page, (_, service)):
+        asked = httpx.post(f"{service}/v1/index", json={"folders": [str(tmp_path / "photos")]}, trust_env=False)
+        assert asked.status_code in (202, 503)  # allowed, if only once the model is there
+        (serve,) = (each for each in psutil.Process(page.pid).children() if "serve" in each.cmdline())
+        assert serve.cmdline()[-2:] == ["--keep-loaded", "2.5"]
+    assert "at most 7.0 MB" in photoseek("status", library=library).stdout
 
 
 def test_a_page_on_a_port_that_is_taken(library: Path, taken_port: int) -> None:
