@@ -80,5 +80,18 @@ def test_the_service_indexes_only_allowed_folders(directory: Path, photos: Path,
         assert _index(client, photos / "more").status_code == 202
 
 
+def test_no_link_leads_out_of_an_allowed_folder(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "allowed").mkdir()
+    shutil.copy(photos / "rocket.jpg", tmp_path / "allowed")
+    (tmp_path / "allowed" / "out.jpg").symlink_to(photos / "coins.jpg")
+    settings = ServiceSettings(library=tmp_path / "library", device="cpu", allowed_folders=(tmp_path / "allowed",))
+    with running(settings) as client:
+        job = _index(client, tmp_path / "allowed").json()
+        client.get(f"/v1/jobs/{job['id']}/events")
+        summary = client.get(f"/v1/jobs/{job['id']}").json()["summary"]
+    assert (summary["added"], summary["failed"]) == (1, 0)
+    assert "has links to photos outside it, 1 in all" in summary["notes"][0]
+
+
 def _index(client: httpx.Client, *folders: Path) -> httpx.Response:
     return client.post("/v1/index", json={"folders": [str(folder) for folder in folders]})

@@ -99,6 +99,22 @@ def test_a_file_that_has_changed_is_not_served(photos: Path, model: Model, tmp_p
                 assert "has changed" in assert_refused(response, 404, "photo_not_found")
 
 
+def test_a_file_that_has_become_a_link_out_of_its_folder_is_not_served(
+    photos: Path, model: Model, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "rocket.jpg", tmp_path / "photos")
+    with Library.create(tmp_path / "library") as library:
+        index_folders(library, model, [tmp_path / "photos"])
+    secret = (tmp_path / "photos" / "rocket.jpg").rename(tmp_path / "secret")  # of the same size and time
+    (tmp_path / "photos" / "rocket.jpg").symlink_to(secret)
+    with running(ServiceSettings(library=tmp_path / "library", device="cpu")) as client:
+        rocket = photo_id(client, "rocket.jpg")
+        for params in ({}, {"original": True}):
+            response = client.get(f"/v1/photos/{rocket}/file", params=params)
+            assert "has changed" in assert_refused(response, 404, "photo_not_found")
+
+
 def test_a_photo_whose_file_is_gone(photos: Path, model: Model, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copy(photos / "rocket.jpg", tmp_path / "photos")
