@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
-from transformers import BertTokenizer, Blip2ForImageTextRetrieval, BlipImageProcessorPil
 
 from indexer.errors import CheckpointInvalid
 from indexer.model import load_model
-from indexer.model._text import clean_text
 from indexer.model.blip2 import Blip2Model, EncoderOptions, load_blip2
 from tests.indexer.model.blip2_checkpoint import IMAGE_TOKEN_ID, save_checkpoint
+from tests.indexer.model.blip2_reference import reference
 
 TEXTS = [
     "a man and a dog",
@@ -48,35 +46,6 @@ def load(directory: Path) -> Blip2Model:
 
 def some_pixels(count: int, size: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-@torch.inference_mode()
-def reference(directory: Path, pixels: Tensor, texts: list[str], *, itm: bool) -> Tensor:
-    """Logits of ``forward``: (B, T) ITC similarities, or (B, 2) ITM logits of B pairs."""
-    network = Blip2ForImageTextRetrieval.from_pretrained(directory)
-    tokenizer = BertTokenizer.from_pretrained(directory)
-    encoded = tokenizer(
-        [clean_text(text) for text in texts],
-        padding=True,
-        truncation=True,
-        max_length=35,
-        split_special_tokens=True,
-        return_tensors="pt",
-    )
-    ids, mask = encoded["input_ids"], encoded["attention_mask"]
-    if network.config.image_token_index is not None:
-        ids = torch.cat([torch.full((len(texts), 32), IMAGE_TOKEN_ID), ids], dim=1)
-        mask = torch.cat([torch.ones(len(texts), 32, dtype=torch.long), mask], dim=1)
-    processor = BlipImageProcessorPil(size={"height": pixels.shape[-2], "width": pixels.shape[-1]})
-    images = [Image.fromarray(photo.permute(1, 2, 0).numpy()) for photo in pixels]
-    out = network(
-        pixel_values=processor(images, return_tensors="pt")["pixel_values"],
-        input_ids=ids,
-        attention_mask=mask,
-        use_image_text_matching_head=itm,
-    )
-    logits: Tensor = out.logits_per_image
-    return logits
 
 
 def test_similarities_equal_the_reference_model(checkpoint: Path) -> None:

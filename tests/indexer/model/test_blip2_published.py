@@ -1,4 +1,4 @@
-"""The published 224-pixel checkpoint, where it is in the local Hugging Face cache: known answers."""
+"""The published checkpoints, where the local Hugging Face cache has them: known answers, and those of ``forward``."""
 
 import io
 
@@ -10,9 +10,27 @@ from PIL import Image
 from indexer.model.blip2 import EncoderOptions, load_blip2
 from indexer.model.blip2._hub import PUBLISHED, cached
 from indexer.photos import squash
+from tests.indexer.model.blip2_reference import reference
 
 _PHOTO = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/demo.jpg"
 _TEXT = "A woman and her dog sitting in a beach"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_equals_the_reference_model(name: str) -> None:
+    """Both heads in float32, on noise: this needs no network. Takes 10 GB of memory."""
+    directory = cached(PUBLISHED[name])
+    if directory is None:
+        pytest.skip(f"{PUBLISHED[name].repository} (5 GB) is not in the local Hugging Face cache")
+    model = load_blip2(directory, "cpu", encoder=EncoderOptions(dtype=torch.float32))
+    texts = [_TEXT, "two dogs"]
+    size = model.image_size
+    pixels = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    features = model.encode_images(pixels)
+    similarities = (features.embeddings @ model.encode_texts(texts).T).amax(dim=1)
+    logits = model.match(features.tokens, texts)
+    torch.testing.assert_close(similarities, reference(directory, pixels, texts, itm=False), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits, reference(directory, pixels, texts, itm=True), atol=1e-4, rtol=0)
 
 
 def test_known_answers() -> None:
