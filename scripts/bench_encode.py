@@ -113,10 +113,11 @@ def save_checkpoint(directory: Path, device: str, *, tiny: bool) -> Blip2VisionC
     qformer.use_qformer_text_input = True
     qformer.encoder_hidden_size = vision.hidden_size
     config = Blip2Config(vision_config=vision, qformer_config=qformer, num_query_tokens=32)
-    with torch.device(device):
+    # In half precision from the start: in float32 it would take 5 GB of memory.
+    with torch.device("meta"):
         network = Blip2ForImageTextRetrieval(config)
+    nn.Module.half(network).to_empty(device=device)
     randomise(network)
-    nn.Module.half(network)
     network.save_pretrained(directory)
     BertTokenizer(vocab={word: row for row, word in enumerate(_WORDS)}).save_pretrained(directory)
     return vision
