@@ -47,12 +47,15 @@ def available_models() -> tuple[ModelDescription, ...]:
     return _DESCRIPTIONS
 
 
-def load_model(name: str = "compact", device: str = "auto", keep_loaded: float | None = None) -> Model:
+def load_model(
+    name: str = "compact", device: str = "auto", keep_loaded: float | None = None, *, compiled: bool = False
+) -> Model:
     """Load a model by its name, or from a directory that holds a checkpoint of either kind.
 
     ``device`` is "cpu", "cuda", "cuda:N", or "auto": CUDA where there is one, else the CPU. BLIP-2's image encoder,
     most of the model, is only loaded when it is first used, and stays in memory for ``keep_loaded`` seconds after each
-    use; None: for good. The compact model is small and always whole in memory.
+    use; None: for good. ``compiled``: ``torch.compile`` prepares it, which takes minutes. The compact model is small,
+    always whole in memory, and never compiled.
 
     Raises ModelNotFound (no such name or directory), CheckpointInvalid (weights missing, unexpected or of another
     architecture), ModelError (the device is not there, or a model cannot be downloaded).
@@ -64,14 +67,14 @@ def load_model(name: str = "compact", device: str = "auto", keep_loaded: float |
     if name in {description.name for description in _DESCRIPTIONS}:
         from indexer.model.blip2 import EncoderOptions, load_published  # noqa: PLC0415 (transformers is slow to import)
 
-        return load_published(name, _choose_device(device), EncoderOptions(keep_loaded=keep_loaded))
+        return load_published(name, _choose_device(device), EncoderOptions(keep_loaded=keep_loaded, compiled=compiled))
     directory = Path(name).expanduser()
     if not directory.is_dir():
         known = ", ".join(description.name for description in _DESCRIPTIONS)
         raise ModelNotFound(
             f"There is no model {name!r}. Known models: {known}; or give the path of a directory with a checkpoint."
         )
-    return _load_directory(directory.resolve(), _choose_device(device), keep_loaded)
+    return _load_directory(directory.resolve(), _choose_device(device), keep_loaded, compiled)
 
 
 def other_gpus(device: str) -> tuple[str, ...]:
@@ -82,7 +85,7 @@ def other_gpus(device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(1, torch.cuda.device_count())) if device == "cuda" else ()
 
 
-def _load_directory(directory: Path, device: str, keep_loaded: float | None) -> Model:
+def _load_directory(directory: Path, device: str, keep_loaded: float | None, compiled: bool) -> Model:
     kind = _kind_of(directory)
     if kind == "photoseek-compact":
         from indexer.model.compact import load_compact  # noqa: PLC0415 (only the model that is asked for is imported)
@@ -91,7 +94,7 @@ def _load_directory(directory: Path, device: str, keep_loaded: float | None) -> 
     if kind == "blip-2":
         from indexer.model.blip2 import EncoderOptions, load_blip2  # noqa: PLC0415 (transformers is slow to import)
 
-        return load_blip2(directory, device, encoder=EncoderOptions(keep_loaded=keep_loaded))
+        return load_blip2(directory, device, encoder=EncoderOptions(keep_loaded=keep_loaded, compiled=compiled))
     raise CheckpointInvalid(
         f"{directory / 'config.json'} describes a model of type {kind!r}; "
         "PhotoSeek runs 'photoseek-compact' and 'blip-2'."
