@@ -153,6 +153,20 @@ def test_weights_that_changed_meanwhile_are_refused(tmp_path: Path) -> None:
         model.encode_images(some_pixels(1))
 
 
+def test_a_replica_is_the_same_checkpoint_with_weights_of_its_own(tmp_path: Path) -> None:
+    model = load(save_checkpoint(tmp_path, image_size=SIZE))
+    replica = model.replica("cpu")
+    assert replica.identity == model.identity
+    pixels = some_pixels(2)
+    assert torch.equal(replica.encode_images(pixels).embeddings, model.encode_images(pixels).embeddings)
+    assert not {each.data_ptr() for each in replica._network.parameters()} & {
+        each.data_ptr() for each in model._network.parameters()
+    }
+    save_checkpoint(tmp_path, image_size=SIZE, seed=1)
+    with pytest.raises(CheckpointInvalid, match="has changed since"):
+        model.replica("cpu")
+
+
 def test_a_file_of_the_hub_cache_is_known_by_its_name(tmp_path: Path) -> None:
     saved = save_checkpoint(tmp_path / "snapshots" / "main", image_size=SIZE) / "model.safetensors"
     blob = tmp_path / "blobs" / ("0123456789abcdef" * 4)

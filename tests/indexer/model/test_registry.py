@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from indexer.errors import CheckpointInvalid, ModelError, ModelNotFound
-from indexer.model import Model, available_models, load_model
+from indexer.model import Model, available_models, load_model, other_gpus
 from indexer.model.blip2 import Blip2Model
 from tests.indexer.model.blip2_checkpoint import save_checkpoint
 
@@ -61,6 +61,15 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, image_size=56)
     with pytest.raises(ModelError, match="CUDA devices here"):
         load_model(str(tmp_path), f"cuda:{torch.cuda.device_count()}")
+
+
+@pytest.mark.parametrize(
+    ("device", "others"), [("cuda", ("cuda:1", "cuda:2")), ("cuda:0", ()), ("cuda:1", ()), ("cpu", ())]
+)
+def test_the_gpus_that_share_the_work(device: str, others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those beside "cuda" on a machine of three; a GPU chosen by number, and the CPU, work alone."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert other_gpus(device) == others
 
 
 def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
