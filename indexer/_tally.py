@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Literal
 
+from indexer.profile import Stopwatch
+
 Outcome = Literal["added", "updated", "moved", "unchanged", "failed"]
 
 
@@ -14,3 +16,4 @@ class Tally:
         self.removed: set[int] = set()
         """Ids of photos whose file is gone and has not turned up elsewhere."""
         self.embedded = 0
+        self.stopwatch = Stopwatch()

@@ -21,6 +21,7 @@ from indexer._tally import Tally
 from indexer.errors import FolderNotFound, LibraryError
 from indexer.library import IndexedFile, Library, Writer
 from indexer.model import Model, other_gpus
+from indexer.profile import Profile
 from indexer.progress import Progress, ProgressMeter
 from indexer.scan import FolderChanges, FolderScan, compare, display_path, outermost, scan_folder
 
@@ -48,10 +49,12 @@ class IndexSummary:
     cancelled: bool
     notes: tuple[str, ...]
     """What else a person should know, a sentence each."""
+    profile: Profile
+    """Where the time went."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return dataclasses.asdict(self)
+        """For JSON; without the profile."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "profile"}
 
 
 def index_folders(
@@ -83,6 +86,9 @@ def index_folders(
     meter = ProgressMeter(on_progress)
     meter.enter("scanning")
     tally = Tally()
+    timed = tally.stopwatch.timed
+    workers = workers or default_workers(model.device)
+    models = [model]
     notes: list[str] = []
     with library.writer() as writer, _interrupt_sets(stop):
         roots = outermost(folders)
@@ -92,25 +98,31 @@ def index_folders(
         tasks: list[Task] = []
         for root in roots:
             if not stop.is_set():
-                scan = _scan(library, root, prune, meter)
-                tasks += _compare(writer, root, scan, absent, tally, notes)
-        tasks += _backfill(writer, tasks)
+                with timed("run", "scan"):
+                    scan = _scan(library, root, prune, meter)
+                with timed("run", "compare"):
+                    tasks += _compare(writer, root, scan, absent, tally, notes)
+        with timed("run", "compare"):
+            tasks += _backfill(writer, tasks)
         meter.enter("indexing", len(tasks))
         if tasks and not stop.is_set():
             models = _on_devices(model, devices, len(tasks))
-            run = Run(writer, models, workers or default_workers(model.device), absent, tally, meter, stop)
+            run = Run(writer, models, workers, absent, tally, meter, stop)
             with _vectors_saved_on_failure(writer):
                 run.index(tasks)
         meter.enter("saving")
         if not stop.is_set():
             notes += absent.settle()
             _activate(library, writer, model, notes)
-        writer.refresh_vectors()
+        with timed("run", "save vectors"):
+            writer.refresh_vectors()
     meter.enter("done")
-    return _summary(tally, time.monotonic() - started, stop.is_set(), notes)
+    seconds = time.monotonic() - started
+    profile = tally.stopwatch.profile(seconds, {"decoders": workers, "model": len(models)})
+    return _summary(tally, profile, stop.is_set(), notes)
 
 
-def _summary(tally: Tally, seconds: float, cancelled: bool, notes: Sequence[str]) -> IndexSummary:
+def _summary(tally: Tally, profile: Profile, cancelled: bool, notes: Sequence[str]) -> IndexSummary:
     outcomes = tally.outcomes
     return IndexSummary(
         added=outcomes["added"],
@@ -120,9 +132,10 @@ def _summary(tally: Tally, seconds: float, cancelled: bool, notes: Sequence[str]
         removed=len(tally.removed),
         failed=outcomes["failed"],
         embedded=tally.embedded,
-        seconds=seconds,
+        seconds=profile.seconds,
         cancelled=cancelled,
         notes=tuple(notes),
+        profile=profile,
     )
 
 
@@ -194,8 +207,9 @@ def _compare(
 ) -> list[Task]:
     """Record what a folder's scan alone tells, and return what must be read."""
     folder_id = writer.add_folder(root)
-    known = writer.known_files(folder_id)
-    changes = compare(scan, known)
+    indexed = writer.indexed_files(folder_id)
+    known = writer.known_files(folder_id, [path for path, _, _ in indexed.difference(scan.files)])
+    changes = compare(scan, indexed, known)
     if "" in scan.unlistable or (changes.present and not scan.files and not absent.prune):
         notes.append(not_mounted(root))
         return []
@@ -205,7 +219,7 @@ def _compare(
     ]
     if scan.leading_out:
         notes.append(
-            f"{scan.leading_out:,} links to photos lead out of {display_path(root)} and were left out. "
+            f"{display_path(root)} has links to photos outside it, {scan.leading_out:,} in all, which were left out. "
             "Index the folders that they lead to."
         )
     tally.outcomes["unchanged"] += changes.unchanged

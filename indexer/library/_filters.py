@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, false, func, literal, or_, select
+from sqlalchemy import ColumnElement, and_, false, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from indexer.library._folders import canonical, prefix
@@ -14,6 +14,13 @@ from indexer.library._tables import Content, Photo
 
 PRESENT = (Photo.missing_since.is_(None), Photo.failure.is_(None), Content.failure.is_(None))
 """Conditions on a photo and its content: the file is there and is indexed."""
+INDEXED = and_(
+    Photo.missing_since.is_(None),
+    Photo.failure.is_(None),
+    Photo.content_id.is_not(None),
+    Photo.content_id.not_in(select(Content.id).where(Content.failure.is_not(None))),
+)
+"""The same of a photo alone: no look at the content of each."""
 
 _EARTH_RADIUS_KM = 6371.0088
 

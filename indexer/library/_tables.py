@@ -18,6 +18,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
+def unescaped(value: str) -> str:
+    """What a stored `EscapedText` stands for."""
+    return re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), value)
+
+
 class EscapedText(TypeDecorator[str]):
     r"""Text that may hold what UTF-8 cannot: lone surrogates, as in file names that are not UTF-8, and NUL.
 
@@ -31,7 +36,7 @@ class EscapedText(TypeDecorator[str]):
         return None if value is None else re.sub(r"[\\\0\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        return None if value is None else re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), value)
+        return None if value is None else unescaped(value)
 
 
 class UtcDateTime(TypeDecorator[datetime.datetime]):

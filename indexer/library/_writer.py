@@ -2,18 +2,18 @@
 
 import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import ColumnElement, Engine, delete, exists, false, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Engine, delete, exists, false, func, literal, or_, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
 from indexer.library import _catalog as catalog
 from indexer.library._caches import Caches
 from indexer.library._current_vectors import CurrentVectors
-from indexer.library._filters import starts_with
+from indexer.library._filters import INDEXED, starts_with
 from indexer.library._folders import canonical, homes, prefix
 from indexer.library._opening import require_catalog
 from indexer.library._recording import record_contents, record_files
@@ -86,26 +86,43 @@ class Writer:
         with Session(self._engine) as session:
             return catalog.folder_paths(session)
 
-    def known_files(self, folder_id: int) -> dict[str, KnownFile]:
-        """Every file recorded in a folder or below it, by its path relative to that folder."""
+    def indexed_files(self, folder_id: int) -> set[tuple[str, int, int]]:
+        """(path, size, mtime_ns) of every file in a folder or below it that is recorded as present and indexed.
+
+        The path is relative to that folder. Costs a tenth of what ``known_files`` does.
+        """
         with Session(self._engine) as session:
             home = homes(catalog.folder_paths(session))[folder_id]
-            rows = session.execute(
-                select(
-                    Photo.relative_path,
-                    Photo.id,
-                    Photo.size,
-                    Photo.mtime_ns,
-                    Photo.content_id,
-                    Content.digest,
-                    Photo.missing_since.is_not(None),
-                    or_(Photo.failure.is_not(None), Content.failure.is_not(None)),
-                    self._embedded(Photo.content_id),
+            return catalog.indexed_files(session, home)
+
+    def known_files(self, folder_id: int, paths: Collection[str] | None = None) -> dict[str, KnownFile]:
+        """Every file recorded in a folder or below it, by its path relative to that folder.
+
+        With ``paths``, of the files that are present and indexed only those of these paths.
+        """
+        with Session(self._engine) as session:
+            home = homes(catalog.folder_paths(session))[folder_id]
+            there = [home.prefix + path for path in paths or ()]
+            asked = [true()] if paths is None else [~INDEXED, *map(Photo.relative_path.in_, catalog.chunks(there))]
+            found: dict[str, KnownFile] = {}
+            for condition in asked:
+                rows = session.execute(
+                    select(
+                        Photo.relative_path,
+                        Photo.id,
+                        Photo.size,
+                        Photo.mtime_ns,
+                        Photo.content_id,
+                        Content.digest,
+                        Photo.missing_since.is_not(None),
+                        or_(Photo.failure.is_not(None), Content.failure.is_not(None)),
+                        self._embedded(Photo.content_id),
+                    )
+                    .outerjoin(Content, Content.id == Photo.content_id)
+                    .where(Photo.folder_id == home.folder_id, starts_with(home.prefix), condition)
                 )
-                .outerjoin(Content, Content.id == Photo.content_id)
-                .where(Photo.folder_id == home.folder_id, starts_with(home.prefix))
-            )
-            return {row[0][len(home.prefix) :]: KnownFile(*row[1:6], *map(bool, row[6:])) for row in rows}
+                found |= {row[0][len(home.prefix) :]: KnownFile(*row[1:6], *map(bool, row[6:])) for row in rows}
+            return found
 
     def find_contents(self, digests: Sequence[str]) -> dict[str, KnownContent]:
         """Those of the pictures that the catalog knows, by digest."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.library import KnownFile
-from indexer.scan import FolderScan, FoundFile, compare, display_path, outermost, scan_folder
+from indexer.scan import FolderChanges, FolderScan, FoundFile, compare, display_path, outermost, scan_folder
 
 
 def make(folder: Path, *names: str) -> None:
@@ -17,7 +17,7 @@ def make(folder: Path, *names: str) -> None:
 
 
 def found(folder: Path) -> list[str]:
-    return [file.relative_path for file in scan_folder(folder, folder / ".library").files]
+    return [path for path, _, _ in scan_folder(folder, folder / ".library").files]
 
 
 def known(**changes: object) -> KnownFile:
@@ -44,7 +44,7 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
 
 def test_the_library_is_no_folder_of_photos(tmp_path: Path) -> None:
     make(tmp_path, "library/thumbnails/a.webp", "a.jpg")
-    assert [file.relative_path for file in scan_folder(tmp_path, tmp_path / "library").files] == ["a.jpg"]
+    assert [path for path, _, _ in scan_folder(tmp_path, tmp_path / "library").files] == ["a.jpg"]
 
 
 def test_only_links_to_files_within_the_folder_are_followed(tmp_path: Path) -> None:
@@ -93,14 +93,21 @@ def test_outermost(tmp_path: Path) -> None:
     assert outermost(asked) == [tmp_path.resolve() / "a", tmp_path.resolve() / "ab"]
 
 
+def changes_of(scan: FolderScan, catalog: dict[str, KnownFile]) -> FolderChanges:
+    """With no more of the catalog than must be given."""
+    indexed = {(path, it.size, it.mtime_ns) for path, it in catalog.items() if not it.missing and not it.failed}
+    same = {path for path, _, _ in indexed.intersection(scan.files)}
+    return compare(scan, indexed, {path: file for path, file in catalog.items() if path not in same})
+
+
 class TestCompare:
     FILE = FoundFile("a.jpg", 10, 5)
 
     def test_new(self) -> None:
-        assert compare(FolderScan((self.FILE,), ()), {}).to_read == ((self.FILE, None),)
+        assert changes_of(FolderScan((self.FILE,), ()), {}).to_read == ((self.FILE, None),)
 
     def test_same(self) -> None:
-        changes = compare(FolderScan((self.FILE,), ()), {"a.jpg": known()})
+        changes = changes_of(FolderScan((self.FILE,), ()), {"a.jpg": known()})
         assert (changes.to_read, changes.unchanged, changes.vanished) == ((), 1, ())
 
     @pytest.mark.parametrize(
@@ -108,23 +115,23 @@ class TestCompare:
     )
     def test_changed_or_never_read(self, change: dict[str, object]) -> None:
         before = known(**change)
-        assert compare(FolderScan((self.FILE,), ()), {"a.jpg": before}).to_read == ((self.FILE, before),)
+        assert changes_of(FolderScan((self.FILE,), ()), {"a.jpg": before}).to_read == ((self.FILE, before),)
 
     def test_failed_before_and_the_same(self) -> None:
-        changes = compare(FolderScan((self.FILE,), ()), {"a.jpg": known(failed=True)})
+        changes = changes_of(FolderScan((self.FILE,), ()), {"a.jpg": known(failed=True)})
         assert (changes.to_read, changes.still_failed, changes.unchanged) == ((), 1, 0)
 
     def test_back_again(self) -> None:
         before = known(missing=True)
-        changes = compare(FolderScan((self.FILE,), ()), {"a.jpg": before})
+        changes = changes_of(FolderScan((self.FILE,), ()), {"a.jpg": before})
         assert (changes.returned, changes.to_read) == (((self.FILE, before),), ())
 
     def test_gone(self) -> None:
         catalog = {"a.jpg": known(), "b.jpg": known(photo_id=2), "c.jpg": known(photo_id=3, missing=True)}
-        changes = compare(FolderScan((self.FILE,), ()), catalog)
+        changes = changes_of(FolderScan((self.FILE,), ()), catalog)
         assert (changes.vanished, changes.present) == ((catalog["b.jpg"],), 2)
 
     def test_what_cannot_be_listed_is_not_gone(self) -> None:
         catalog = {"in/b.jpg": known(photo_id=2), "in/deep/b.jpg": known(photo_id=3), "inn/b.jpg": known(photo_id=4)}
-        assert compare(FolderScan((), ("in",)), catalog).vanished == (catalog["inn/b.jpg"],)
-        assert compare(FolderScan((), ("",)), catalog).vanished == ()
+        assert changes_of(FolderScan((), ("in",)), catalog).vanished == (catalog["inn/b.jpg"],)
+        assert changes_of(FolderScan((), ("",)), catalog).vanished == ()

@@ -353,3 +353,27 @@ def test_embeddings_are_given_in_the_order_asked_for(library: Library) -> None:
     assert library.embeddings([]).shape == (0, 32, 256)
     with pytest.raises(PhotoNotFound, match="Picture 999"):
         library.embeddings([ids["a"], 999])
+
+
+def test_indexed_files_are_those_known_as_present_and_not_failed(library: Library, tmp_path: Path) -> None:
+    """Against the slow way, with every kind of row, names that are stored escaped, and a folder in a folder."""
+    (tmp_path / "photos/in").mkdir(parents=True)
+    names = ["a.jpg", "in/back\\slash.jpg", "in/\udcff.jpg", "in/broken.jpg", "in/unread.jpg", "in/gone.jpg"]
+    with library.writer() as writer:
+        outer, inner = writer.add_folder(tmp_path / "photos"), writer.add_folder(tmp_path / "photos/in")
+        contents = [NewContent("good", None, None), NewContent("bad", None, "cannot be decoded")]
+        digests = ["good", "good", "good", "bad", None, "good"]
+        files = [
+            IndexedFile(outer, name, 10 + row, row, digest, None if digest else "cannot be read", None)
+            for row, (name, digest) in enumerate(zip(names, digests, strict=True))
+        ]
+        writer.commit(files, contents)
+        writer.mark_missing([writer.known_files(outer)["in/gone.jpg"].photo_id])
+        for folder_id, indexed in (outer, names[:3]), (inner, ["back\\slash.jpg", "\udcff.jpg"]):
+            known = writer.known_files(folder_id)
+            slow = {(path, row.size, row.mtime_ns) for path, row in known.items() if not (row.missing or row.failed)}
+            assert writer.indexed_files(folder_id) == slow
+            assert sorted(path for path, _, _ in slow) == sorted(indexed)
+            others = {path: row for path, row in known.items() if path not in indexed}
+            assert writer.known_files(folder_id, []) == others
+            assert writer.known_files(folder_id, indexed[:1]) == others | {indexed[0]: known[indexed[0]]}
