@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from indexer.model import Fetch, Model, quantise
+from indexer.profile import Stopwatch
 from indexer.tokens import QuantisedTokens
 
 
@@ -39,11 +40,12 @@ class Encoders:
     Leave it as a context manager: what was submitted is finished first.
     """
 
-    def __init__(self, models: Sequence[Model], events: "queue.SimpleQueue[object]") -> None:
+    def __init__(self, models: Sequence[Model], events: "queue.SimpleQueue[object]", stopwatch: Stopwatch) -> None:
         """``models`` are the same checkpoint, each on a device of its own. Every `Encoded` and `ModelFailed` is put
         into ``events``, in no certain order when there are several.
         """
         self._events = events
+        self._stopwatch = stopwatch
         self._batches: queue.SimpleQueue[tuple[tuple[str, ...], list[NDArray[np.uint8]]] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._run, args=(model,), name=f"photoseek-encoder-{number}", daemon=True)
@@ -77,18 +79,19 @@ class Encoders:
         before: _UnderWay | None = None
         ended = False
         while not ended:
-            now: _UnderWay | None = None
+            batch = None
             with contextlib.suppress(queue.Empty):
                 batch = self._batches.get(block=before is None)
                 ended = batch is None
+            with self._stopwatch.timed("model", "encode"):
                 now = None if batch is None else _UnderWay(model, *batch)
-            if before is not None:
-                self._events.put(before.finish())
-            before = now
-            # What a GPU returns is fetched while it works on the next batch, if there is one by then.
-            if before is not None and model.device == "cpu":
-                self._events.put(before.finish())
-                before = None
+                if before is not None:
+                    self._events.put(before.finish())
+                before = now
+                # What a GPU returns is fetched while it works on the next batch, if there is one by then.
+                if before is not None and model.device == "cpu":
+                    self._events.put(before.finish())
+                    before = None
 
 
 class _UnderWay:

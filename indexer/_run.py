@@ -102,8 +102,8 @@ class Run:
         self._claimed = {task.before.photo_id for task in tasks if task.before is not None}
         upcoming = iter(enumerate(tasks))
         with (
-            Encoders(self._models, self._events) as encoders,
-            DecoderPool(self._workers, self._image_size, self._events) as decoders,
+            Encoders(self._models, self._events, self._tally.stopwatch) as encoders,
+            DecoderPool(self._workers, self._image_size, self._events, stopwatch=self._tally.stopwatch) as decoders,
         ):
             self._feed(decoders, upcoming)
             while not self._stop.is_set() and (self._reading or self._awaited):
@@ -145,7 +145,8 @@ class Run:
 
     def _on_hashed(self, event: Hashed) -> None:
         task, digest = self._reading[event.key], event.digest
-        known = self._writer.find_contents([digest]).get(digest)
+        with self._tally.stopwatch.timed("run", "look up pictures"):
+            known = self._writer.find_contents([digest]).get(digest)
         settled = self._place(task, event, known)
         wanted = False
         if task.only_picture not in (None, digest):
@@ -262,7 +263,8 @@ class Run:
         if full or now - self._committed_at >= _BETWEEN_COMMITS:
             self._commit()
         if now - self._refreshed_at >= self._refresh_pause:
-            self._writer.refresh_vectors()
+            with self._tally.stopwatch.timed("run", "save vectors"):
+                self._writer.refresh_vectors()
             self._refreshed_at = time.monotonic()
             # A large library takes long to save: never more than a tenth of the time.
             self._refresh_pause = max(_BETWEEN_REFRESHES, 10 * (self._refreshed_at - now))
@@ -270,7 +272,8 @@ class Run:
     def _commit(self) -> None:
         settled, contents = self._settled, list(self._contents.values())
         self._settled, self._contents = [], {}
-        self._writer.commit([each.file for each in settled if each.file is not None], contents)
+        with self._tally.stopwatch.timed("run", "commit"):
+            self._writer.commit([each.file for each in settled if each.file is not None], contents)
         self._committed_at = time.monotonic()
         self._tally.outcomes.update(each.outcome for each in settled if each.outcome is not None)
         if settled:

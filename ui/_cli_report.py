@@ -8,6 +8,7 @@ from ui.wording import count, duration, file_size, match_words, percent
 if TYPE_CHECKING:
     from indexer.library import LibraryStatus, VerifyReport
     from indexer.pipeline import IndexSummary
+    from indexer.profile import Profile
     from indexer.progress import Progress
     from search.evaluation import Evaluation
     from search.query import SearchResponse
@@ -22,21 +23,32 @@ def pace(progress: "Progress") -> str:
     return ", ".join(parts)
 
 
-def print_summary(summary: "IndexSummary", as_json: bool) -> None:
+def print_summary(summary: "IndexSummary", as_json: bool, profile: bool) -> None:
     if as_json:
-        print_json(summary.as_dict(), indent=None)
+        print_json(summary.as_dict() | ({"profile": summary.profile.as_dict()} if profile else {}), indent=None)
     else:
         print_line(
             f"{summary.added:,} added, {summary.updated:,} updated, {summary.moved:,} moved, "
             f"{summary.unchanged:,} unchanged, {summary.removed:,} removed, {summary.failed:,} failed "
             f"in {duration(summary.seconds)}"
         )
+        if profile:
+            print_profile(summary.profile)
     if summary.failed:
         note(f"{count(summary.failed, 'file')} could not be indexed. To see which and why: photoseek failures")
     for each in summary.notes:
         note(each)
     if summary.cancelled:
         note("Interrupted. What was done is kept; run the same command to go on.")
+
+
+def print_profile(profile: "Profile") -> None:
+    stages = [(each.worker, each.stage, each.seconds, each.share) for each in profile.stages]
+    waited = ("model", "wait", profile.model_waited * profile.seconds, profile.model_waited)
+    print_rows(
+        ("Worker", "Stage", "Seconds", "Of the run"),
+        [(worker, stage, f"{seconds:.2f}", percent(share)) for worker, stage, seconds, share in (*stages, waited)],
+    )
 
 
 def print_status(status: "LibraryStatus") -> None:

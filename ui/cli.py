@@ -131,6 +131,7 @@ def index(
         bool, typer.Option("--prune", help="Photos that are not there are gone for good, however many they are.")
     ] = False,
     match_cache_mb: MatchCacheOption = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index folders of photos. Run it again whenever you like: only what changed costs time."""
@@ -153,7 +154,7 @@ def index(
                 view.show(event.stage, event.done, event.total, report.pace(event))
 
         def tell(summary: "IndexSummary") -> None:
-            report.print_summary(summary, as_json)
+            report.print_summary(summary, as_json, profile)
 
         if watch:
             watch_folders(opened, loaded, folders, on_summary=tell, stop=threading.Event(), on_progress=show)

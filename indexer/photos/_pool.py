@@ -20,6 +20,7 @@ from typing import Self
 from indexer.errors import PhotoSeekError
 from indexer.photos._decode import DecodedPhoto
 from indexer.photos._worker import Gone, Read, Unreadable, work
+from indexer.profile import Stopwatch
 
 TIME_LIMIT = 60.0
 """Seconds for reading, and again for decoding, one photo. The slowest honest ones (large RAW) take a few."""
@@ -89,6 +90,7 @@ class DecoderPool:
         events: "queue.SimpleQueue[object]",
         time_limit: float = TIME_LIMIT,
         memory_limit: int = MEMORY_LIMIT,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         """Start ``workers`` threads, each of which starts its process with its first photo.
 
@@ -98,7 +100,10 @@ class DecoderPool:
         limits = _Limits(time_limit, min(memory_limit, _physical_memory() // 2))
         self._tasks: queue.SimpleQueue[tuple[int, Path]] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._decoders = [_Decoder(self._tasks, events, image_size, limits, self._closing) for _ in range(workers)]
+        watch = stopwatch or Stopwatch()
+        self._decoders = [
+            _Decoder(self._tasks, events, image_size, limits, watch, self._closing) for _ in range(workers)
+        ]
         for decoder in self._decoders:
             decoder.start()
 
@@ -153,6 +158,7 @@ class _Decoder(threading.Thread):
         events: "queue.SimpleQueue[object]",
         image_size: int,
         limits: _Limits,
+        stopwatch: Stopwatch,
         closing: threading.Event,
     ) -> None:
         super().__init__(name="photoseek-decoder", daemon=True)
@@ -160,6 +166,7 @@ class _Decoder(threading.Thread):
         self._events = events
         self._image_size = image_size
         self._limits = limits
+        self._stopwatch = stopwatch
         self._closing = closing
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
@@ -183,7 +190,8 @@ class _Decoder(threading.Thread):
                 self._process.kill()
 
     def _read(self, key: int, path: Path) -> None:
-        connection = self._connected()
+        with self._stopwatch.timed("decoders", "start"):
+            connection = self._connected()
         try:
             self._converse(connection, key, path)
         except _DiedError as error:
@@ -192,7 +200,9 @@ class _Decoder(threading.Thread):
                 self._events.put(Failed(key, str(error)))
 
     def _converse(self, connection: Connection, key: int, path: Path) -> None:
-        match self._ask(connection, str(path)):
+        with self._stopwatch.timed("decoders", "read and digest"):
+            answer = self._ask(connection, str(path))
+        match answer:
             case Read(digest, size, mtime_ns):
                 answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
                 self._events.put(Hashed(key, digest, size, mtime_ns, answers))
@@ -203,7 +213,9 @@ class _Decoder(threading.Thread):
                 return self._events.put(Failed(key, reason))
         if not wanted:
             return self._decline(connection)
-        match self._ask(connection, True):
+        with self._stopwatch.timed("decoders", "decode"):
+            answer = self._ask(connection, True)
+        match answer:
             case DecodedPhoto() as photo:
                 self._events.put(Decoded(key, photo))
             case Unreadable(reason):

@@ -14,6 +14,7 @@ from indexer._encoding import Encoded, Encoders, ModelFailed
 from indexer.library import Library
 from indexer.model import ImageFeatures, Model, load_model, restored
 from indexer.pipeline import index_folders
+from indexer.profile import Stopwatch
 from tests.indexer.model.blip2_checkpoint import save_checkpoint
 
 
@@ -46,7 +47,7 @@ def test_every_batch_comes_back_once_and_in_order(model: Model, elsewhere: bool)
     pixels = photos(model, 6)
     batches = [pixels[:1], pixels[1:3], pixels[3:4], pixels[4:]]
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([Elsewhere(model, -1) if elsewhere else model], events) as encoder:
+    with Encoders([Elsewhere(model, -1) if elsewhere else model], events, Stopwatch()) as encoder:
         for number, batch in enumerate(batches):
             encoder.submit(tuple(f"{number}-{place}" for place in range(len(batch))), batch)
     exact = model.encode_images(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
@@ -67,7 +68,7 @@ def test_every_batch_comes_back_once_and_in_order(model: Model, elsewhere: bool)
 def test_several_devices_share_the_batches(model: Model) -> None:
     pixels = photos(model, 12)
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([model, model.replica("cpu"), Elsewhere(model.replica("cpu"), -1)], events) as encoders:
+    with Encoders([model, model.replica("cpu"), Elsewhere(model.replica("cpu"), -1)], events, Stopwatch()) as encoders:
         for number, each in enumerate(pixels):
             encoders.submit((str(number),), [each])
     exact = model.encode_images(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).embeddings
@@ -84,7 +85,7 @@ def test_several_devices_share_the_batches(model: Model) -> None:
 
 def test_a_device_that_waits_for_work_keeps_nothing_back(model: Model) -> None:
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([Elsewhere(model, -1), Elsewhere(model, -1)], events) as encoders:
+    with Encoders([Elsewhere(model, -1), Elsewhere(model, -1)], events, Stopwatch()) as encoders:
         for number, each in enumerate(photos(model, 5)):
             encoders.submit((str(number),), [each])
         told = [events.get(timeout=60) for _ in range(5)]
@@ -93,7 +94,7 @@ def test_a_device_that_waits_for_work_keeps_nothing_back(model: Model) -> None:
 
 def test_a_model_that_fails_is_told(model: Model) -> None:
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([Elsewhere(model, 3)], events) as encoder:
+    with Encoders([Elsewhere(model, 3)], events, Stopwatch()) as encoder:
         for number, each in enumerate(photos(model, 4)):
             encoder.submit((str(number),), [each])
     told = [events.get_nowait() for _ in range(events.qsize())]

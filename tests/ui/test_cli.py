@@ -79,17 +79,19 @@ class TestIndex:
         assert "\x1b" not in done.stdout + done.stderr
 
     def test_again_finds_nothing_to_do(self, photos: Path, library: Path) -> None:
-        summary = json.loads(photoseek("index", photos, "--json", library=library).stdout)
+        summary = json.loads(photoseek("index", photos, "--json", "--profile", library=library).stdout)
 
         assert summary["embedded"] == 0
+        assert summary["profile"]["model_waited"] == 1
         assert summary["added"] == summary["updated"] == summary["moved"] == summary["removed"] == 0
 
     def test_draws_a_bar_on_a_terminal(self, photos: Path, tmp_path: Path) -> None:
-        received = on_terminal("index", photos, library=tmp_path / "library")
+        received = on_terminal("index", photos, "--profile", library=tmp_path / "library")
 
         assert "\x1b[" in received
         assert "photos/s" in received
         assert "17 added" in received
+        assert "Of the run" in received
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         done = photoseek("index", tmp_path / "nowhere", library=tmp_path / "library", code=1)
