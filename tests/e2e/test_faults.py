@@ -1,10 +1,11 @@
-"""What the real command does when a disk is not there, is full, or may not be written to."""
+"""What the real command and service do when a disk is not there, is full, or may not be written to."""
 
 import json
 import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from indexer.library import Library
 from scripts.faults.corpus import write_corpus
 from search.service import ServiceSettings
 from tests.command import photoseek
+from tests.disks import leave_room, remount
 from tests.search.service.conftest import running
 
 
@@ -77,13 +79,64 @@ def test_a_disk_that_is_not_mounted_empties_nothing_until_told_so(photos: Path, 
     assert present() == "10"
 
     with running(ServiceSettings(library=library, device="cpu")) as client:
-        job = client.post("/v1/index", json={"folders": [str(photos)]}).json()
-        client.get(f"/v1/jobs/{job['id']}/events")
-        summary = client.get(f"/v1/jobs/{job['id']}").json()["summary"]
-    assert (summary["removed"], summary["unchanged"]) == (0, 5)
-    assert [f"5 of 10 photos in {photos} are not there" in note for note in summary["notes"]] == [True]
+
+        def index() -> dict[str, Any]:
+            job = client.post("/v1/index", json={"folders": [str(photos)]}).json()
+            client.get(f"/v1/jobs/{job['id']}/events")
+            summary: dict[str, Any] = client.get(f"/v1/jobs/{job['id']}").json()["summary"]
+            return summary
+
+        summary = index()
+        assert (summary["removed"], summary["unchanged"]) == (0, 5)
+        assert [f"5 of 10 photos in {photos} are not there" in note for note in summary["notes"]] == [True]
+
+        shutil.move(photos, tmp_path / "gone")
+        summary = index()
+        assert summary["removed"] == 0
+        assert [f"{photos} is gone or empty, like a disk" in note for note in summary["notes"]] == [True]
+        assert len(client.get("/v1/search", params={"q": "a photo"}).json()["results"]) == 10
+        shutil.move(tmp_path / "gone", photos)
 
     summary = json.loads(photoseek("index", "--prune", "--json", photos, library=library).stdout)
     assert (summary["removed"], summary["notes"]) == (5, [])
     assert present() == "5"
     assert "exclude each other" in photoseek("index", "--prune", "--watch", photos, library=library, code=2).stderr
+
+
+def one_line(stderr: str) -> str:
+    """The error that a command ended with, after what it told of its progress."""
+    (line,) = (line for line in stderr.splitlines() if line.startswith("photoseek: "))
+    assert stderr.endswith(f"{line}\n")
+    return line
+
+
+def test_a_disk_that_is_full_and_then_read_only(photos: Path, disk: Path) -> None:
+    library = disk / "library"
+    Library.create(library).close()
+    leave_room(disk, 150_000)
+    assert f"The disk that holds {library}" in one_line(photoseek("index", photos, library=library, code=1).stderr)
+    remount(disk, "size=50m")
+    assert "0 failed" in photoseek("index", photos, library=library).stdout
+    photoseek("verify", library=library)
+
+    remount(disk, "ro")
+    refused = photoseek("index", photos, library=library, code=1)
+    assert "cannot be opened for writing" in one_line(refused.stderr)
+    remount(disk, "rw")
+    assert "10 unchanged" in photoseek("index", photos, library=library).stdout
+
+
+def test_a_library_that_may_not_be_written_to(photos: Path, tmp_path: Path) -> None:
+    # What makes root a user as any other: it may no longer read and write what its permissions forbid.
+    under = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    if under and shutil.which("setpriv") is None:
+        pytest.skip("root may write anywhere")
+    library = tmp_path / "library"
+    library.mkdir(mode=0o500)
+    refused = photoseek("index", photos, library=library, code=1, under=under)
+    assert "Permission denied" in one_line(refused.stderr)
+    library.chmod(0)
+    for command in (("index", photos), ("status",)):
+        assert "Permission denied" in one_line(photoseek(*command, library=library, code=1, under=under).stderr)
+    library.chmod(0o700)
+    assert "10 added" in photoseek("index", photos, library=library, under=under).stdout
