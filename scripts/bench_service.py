@@ -195,7 +195,7 @@ def _service(directory: Path) -> Iterator[tuple[str, psutil.Process]]:
                 raise SystemExit(f"the service ended with exit code {process.returncode}: {log.read_text()}")
             time.sleep(0.1)
         url = f"http://127.0.0.1:{json.loads(lines[0])['port']}"
-        while httpx.get(f"{url}/readyz", trust_env=False).status_code != 200:
+        while httpx.get(f"{url}/readyz", timeout=120, trust_env=False).status_code != 200:
             time.sleep(0.1)
         yield url, psutil.Process(process.pid)
     finally:
