@@ -63,10 +63,17 @@ def print_status(status: "LibraryStatus") -> None:
             *(("Folder", f"{folder.path} ({count(folder.photos, 'photo')})") for folder in status.folders),
             ("Model", "none yet" if status.model is None else f"{status.model.name} {status.model.revision}"),
             ("Vectors", f"{status.vectors:,}"),
-            ("Index", status.index_kind),
+            ("Index", _index(status)),
             *((f"Size of {part.replace('_', ' ')}", file_size(size)) for part, size in status.bytes.items()),
             ("Match features", _match_features(status)),
         ]
+    )
+
+
+def _index(status: "LibraryStatus") -> str:
+    recall = "not measured yet" if status.index_recall is None else f"{status.index_recall:.1%}"
+    return (
+        f"{status.index_kind}; {file_size(status.index_ram_bytes)} of memory a picture, recall of the best 10 {recall}"
     )
 
 

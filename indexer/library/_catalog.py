@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Text, exists, select, type_coerce
+from sqlalchemy import Text, exists, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
@@ -74,9 +74,23 @@ def searchable(session: Session, model_id: int) -> tuple[NDArray[np.int64], NDAr
         select(Embedding.content_id, Embedding.checksum)
         .where(Embedding.model_id == model_id, present)
         .order_by(Embedding.content_id)
-    ).all()
-    pairs = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 2)
+    )
+    pairs = np.fromiter((value for row in rows for value in row), np.int64).reshape(-1, 2)
     return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def fingerprint(session: Session, model_id: int) -> list[int]:
+    """Numbers that tell whether ``searchable`` is as it was, for much less work.
+
+    The revision alone would not do: a catalog that was restored from a backup counts the same numbers again.
+    """
+    vectors = session.execute(
+        select(func.count(), func.sum(Embedding.content_id), func.sum(Embedding.checksum)).where(
+            Embedding.model_id == model_id
+        )
+    ).one()
+    files = session.execute(select(func.count(), func.sum(Photo.content_id)).where(Photo.missing_since.is_(None))).one()
+    return [state(session).revision, model_id, *(int(number or 0) for number in (*vectors, *files))]
 
 
 def matching(session: Session, filters: Filters) -> NDArray[np.int64]:
@@ -101,6 +115,17 @@ def embeddings(
             .order_by(Embedding.content_id)
         )
         yield from ((row[0], unpack_embeddings(row[2], row[1])) for row in rows)
+
+
+def sound_embeddings(
+    session: Session, model_id: int, content_ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+    """Those of the pictures that have undamaged vectors, by ascending id, and their (n, 32, 256)."""
+    found = [(i, v) for i, v in embeddings(session, model_id, content_ids.tolist()) if v is not None]
+    ids = np.array([content_id for content_id, _ in found], np.int64)
+    if not found:
+        return ids, np.empty((0, QUERY_TOKENS, EMBEDDING_SIZE), np.float16)
+    return ids, np.stack([vectors for _, vectors in found])
 
 
 def pack_embeddings(vectors: NDArray[np.float16]) -> tuple[bytes, int]:

@@ -11,17 +11,35 @@ from sqlalchemy.orm import Session
 
 from indexer.errors import LibraryError
 from indexer.library import _catalog as catalog
+from indexer.library._compressed import (
+    COMPRESSED_KIND,
+    RAM_BYTES,
+    TRAINING_PICTURES,
+    CompressedIndex,
+    Read,
+)
 from indexer.library._read_write_lock import ReadWriteLock
 from indexer.library._tables import ModelRow
-from indexer.library._vectors import VectorIndex
-from indexer.library._vectors_file import Origin, VectorsUnusable, load_vectors, save_vectors
+from indexer.library._vectors import EXACT_KIND, EXACT_RAM_BYTES, VectorIndex
+from indexer.library._vectors_file import (
+    Origin,
+    PictureIndex,
+    VectorsUnusable,
+    describe_vectors,
+    load_vectors,
+    save_vectors,
+)
 
+EXACT_UP_TO = 20_000
+"""Pictures that are scanned exactly: a scan of so many takes about a tenth of a second, and 0.3 GB of memory."""
+_LEAST_TRAINING = 32
+"""Pictures that a compressed index can be made of, at least."""
 _CHUNK = 1000
 
 
 @dataclasses.dataclass(slots=True)
 class _Held:
-    index: VectorIndex
+    index: PictureIndex
     origin: Origin
     revision: int
     saved_as: tuple[int, int, int] | None
@@ -35,13 +53,15 @@ class CurrentVectors:
     and removed in memory, and a file that is missing, damaged or of something else is done without.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, exact_up_to: int = EXACT_UP_TO) -> None:
+        """``exact_up_to``: pictures of which all vectors are kept and compared; of more, a compressed index is made."""
         self._path = path
+        self._exact_up_to = max(exact_up_to, _LEAST_TRAINING)
         self._lock = ReadWriteLock()
         self._held: _Held | None = None
 
     @contextlib.contextmanager
-    def reading(self, session: Session, model: ModelRow) -> Iterator[VectorIndex]:
+    def reading(self, session: Session, model: ModelRow) -> Iterator[PictureIndex]:
         """The index, at the session's state of the catalog or a later one; it stays as it is meanwhile."""
         state = catalog.state(session)
         origin = Origin(state.library, catalog.identity(model))
@@ -55,19 +75,42 @@ class CurrentVectors:
                     self._bring_up_to_date(session, model, origin, state.revision)
 
     def save(self, session: Session, model: ModelRow) -> None:
-        """Bring vectors.faiss up to date. Raises LibraryError if it cannot be written; nothing is lost then."""
+        """Bring vectors.faiss up to date; make another index first if the library has become too large, or too small,
+        for the one there is. Searches go on with that meanwhile.
+
+        Raises LibraryError if the file cannot be written; nothing is lost then.
+        """
+        with self.reading(session, model) as index:
+            due = self._unfit(index)
+        if due:
+            self._replace(session, model)
         with self.reading(session, model) as index:
             held = self._held
             if held is None or (held.saved_as is not None and held.saved_as == self._file_state()):
                 return
+            fingerprint = catalog.fingerprint(session, model.id)
+            same = held.revision == catalog.state(session).revision
             try:
-                save_vectors(self._path, index, held.origin)
+                save_vectors(self._path, index, held.origin, fingerprint if same else None)
             except OSError as error:
                 raise LibraryError(
                     f"{self._path} could not be written: {error.strerror or error}. "
                     "All photos are in the catalog, and searches work; only the next start takes longer."
                 ) from error
             held.saved_as = self._file_state()
+
+    def described(self, pictures: int) -> tuple[str, int, float | None]:
+        """Kind of the index, bytes of memory a picture, and recall of the best ten; as last saved, if none is held."""
+        held = self._held
+        if held is not None:
+            widths = held.index.widths if isinstance(held.index, CompressedIndex) else None
+            compressed = widths is not None
+        else:
+            widths = describe_vectors(self._path)
+            compressed = pictures > self._exact_up_to
+        if not compressed:
+            return EXACT_KIND, EXACT_RAM_BYTES, 1.0
+        return COMPRESSED_KIND, RAM_BYTES, None if widths is None else widths.recall
 
     def forget(self) -> None:
         """Take nothing in memory for granted: start from the file or the catalog again."""
@@ -83,18 +126,47 @@ class CurrentVectors:
         # Changed in part it would be neither the old nor the new, should reading fail on the way.
         self._held = None
         if held is None or held.origin != origin:
-            held = self._start(origin)
-        if _apply_difference(held.index, session, model.id):
+            held = self._start(session, model, origin)
+        if held.revision < revision and _apply_difference(held.index, session, model.id):
             held.saved_as = None
         held.revision = revision
         self._held = held
 
-    def _start(self, origin: Origin) -> _Held:
+    def _start(self, session: Session, model: ModelRow, origin: Origin) -> _Held:
         file_state = self._file_state()
         try:
-            return _Held(load_vectors(self._path, origin), origin, -1, file_state)
+            index, fingerprint = load_vectors(self._path, origin)
         except VectorsUnusable:
-            return _Held(VectorIndex(), origin, -1, None)
+            return _Held(self._made(session, model.id), origin, -1, None)
+        if fingerprint is not None and fingerprint == catalog.fingerprint(session, model.id):
+            return _Held(index, origin, catalog.state(session).revision, file_state)
+        return _Held(index, origin, -1, file_state)
+
+    def _unfit(self, index: PictureIndex) -> bool:
+        if isinstance(index, CompressedIndex):
+            return index.outgrown or 2 * len(index) < self._exact_up_to
+        return len(index) > self._exact_up_to
+
+    def _replace(self, session: Session, model: ModelRow) -> None:
+        state = catalog.state(session)
+        origin, revision = Origin(state.library, catalog.identity(model)), state.revision
+        index = self._made(session, model.id)
+        with self._lock.writing():
+            self._held = _Held(index, origin, revision, None)
+
+    def _made(self, session: Session, model_id: int) -> PictureIndex:
+        """A new index of all that the catalog has."""
+        content_ids, _ = catalog.searchable(session, model_id)
+        if len(content_ids) <= self._exact_up_to:
+            index: PictureIndex = VectorIndex()
+        else:
+            some = np.random.default_rng(0).permutation(content_ids)[:TRAINING_PICTURES]
+            _, embeddings = catalog.sound_embeddings(session, model_id, some)
+            index = CompressedIndex.trained(embeddings, len(content_ids))
+        _apply_difference(index, session, model_id)
+        if isinstance(index, CompressedIndex):
+            index.choose_widths()
+        return index
 
     def _file_state(self) -> tuple[int, int, int] | None:
         try:
@@ -104,8 +176,13 @@ class CurrentVectors:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def reader(session: Session, model_id: int) -> Read:
+    """Reads exact embeddings from the catalog; pictures that are not there, or damaged, are left out."""
+    return lambda content_ids: catalog.sound_embeddings(session, model_id, content_ids)
+
+
 def difference(
-    index: VectorIndex, wanted: tuple[NDArray[np.int64], NDArray[np.int64]]
+    index: PictureIndex, wanted: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Content ids to remove from the index, and to add to it, so that it holds what is wanted (ids, checksums)."""
     ids, checksums = wanted
@@ -117,19 +194,18 @@ def difference(
     return index.content_ids[~right], np.setdiff1d(ids, index.content_ids[right], assume_unique=True)
 
 
-def _apply_difference(index: VectorIndex, session: Session, model_id: int) -> bool:
-    wanted = catalog.searchable(session, model_id)
-    gone, new = difference(index, wanted)
+def _apply_difference(index: PictureIndex, session: Session, model_id: int) -> bool:
+    wanted, checksums = catalog.searchable(session, model_id)
+    gone, new = difference(index, (wanted, checksums))
     if len(gone):
         index.remove(gone)
-    checksum_of = dict(zip(wanted[0].tolist(), wanted[1].tolist(), strict=True)) if len(new) else {}
     added = 0
-    for chunk in catalog.chunks(new.tolist(), _CHUNK):
+    for start in range(0, len(new), _CHUNK):
         # A picture of which the vectors are damaged in the catalog is left out; verify tells, and repairs.
-        sound = [(i, v) for i, v in catalog.embeddings(session, model_id, chunk) if v is not None]
-        if sound:
-            ids = np.array([content_id for content_id, _ in sound], np.int64)
-            sums = np.array([checksum_of[content_id] for content_id, _ in sound], np.int64)
-            index.add(ids, sums, np.stack([vectors for _, vectors in sound]))
-            added += len(sound)
+        ids, embeddings = catalog.sound_embeddings(session, model_id, new[start : start + _CHUNK])
+        if len(ids):
+            index.add(ids, checksums[np.searchsorted(wanted, ids)], embeddings)
+            added += len(ids)
+    if isinstance(index, CompressedIndex):
+        index.keep_recall()
     return bool(len(gone) or added)

@@ -17,7 +17,7 @@ from indexer.library import _catalog as catalog
 from indexer.library import _overview as overview
 from indexer.library import _photos as photos
 from indexer.library._caches import Caches
-from indexer.library._current_vectors import CurrentVectors
+from indexer.library._current_vectors import EXACT_UP_TO, CurrentVectors, reader
 from indexer.library._lock import ended_well, writer_lock
 from indexer.library._migrations import FORMAT_VERSION
 from indexer.library._opening import catalog_path, create_catalog, open_catalog, require_catalog
@@ -34,7 +34,6 @@ from indexer.library._records import (
 from indexer.library._salvage import salvage
 from indexer.library._sweep import sweep
 from indexer.library._tables import CatalogState, Content
-from indexer.library._vectors import INDEX_KIND
 from indexer.library._verify import verify
 from indexer.library._writer import Writer
 from indexer.tokens import QuantisedTokens
@@ -47,21 +46,22 @@ class Library:
     LibraryDamaged if the catalog proves unreadable, and LibraryError if the disk fails.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, exact_up_to: int = EXACT_UP_TO) -> None:
         self.directory = directory.absolute()
         self._engine = open_catalog(self.directory)
         self._caches = Caches(self.directory)
         self._vectors_path = self.directory / "vectors.faiss"
-        self._vectors = CurrentVectors(self._vectors_path)
+        self._vectors = CurrentVectors(self._vectors_path, exact_up_to)
         self._last_match: tuple[tuple[str, int, Filters], NDArray[np.int64]] | None = None
 
     @classmethod
-    def open(cls, directory: Path) -> "Library":
+    def open(cls, directory: Path, exact_up_to: int = EXACT_UP_TO) -> "Library":
         """Open a library; one of an older format is migrated, after a backup of its catalog.
 
-        Raises LibraryNotFound, LibraryTooNew, or LibraryDamaged.
+        exact_up_to: up to how many distinct pictures searches compare every vector. Of more, they look for candidates
+        by a compressed index. Raises LibraryNotFound, LibraryTooNew, or LibraryDamaged.
         """
-        return cls(directory)
+        return cls(directory, exact_up_to)
 
     @classmethod
     def create(cls, directory: Path) -> "Library":
@@ -150,6 +150,7 @@ class Library:
         with Session(self._engine) as session:
             model = catalog.active_model(session)
             embedded = 0 if model is None else len(catalog.searchable(session, model.id)[0])
+            kind, ram_bytes, recall = self._vectors.described(embedded)
             return LibraryStatus(
                 directory=self.directory,
                 format_version=FORMAT_VERSION,
@@ -157,7 +158,9 @@ class Library:
                 folders=overview.folder_statuses(session),
                 model=None if model is None else catalog.identity(model),
                 vectors=embedded * QUERY_TOKENS,
-                index_kind=INDEX_KIND,
+                index_kind=kind,
+                index_ram_bytes=ram_bytes,
+                index_recall=recall,
                 bytes=self._sizes(),
                 match_features=sum(1 for cache in self._caches.all()["match_features"] for _ in cache.files()),
                 match_cache_bytes=catalog.state(session).match_cache_bytes,
@@ -167,8 +170,9 @@ class Library:
         """The k pictures most similar to the query, best first, of those with a present photo that passes the filters.
 
         query: (256,) unit length. The similarity is the largest of the 32 dot products with the fp16 vectors of the
-        active model; the result is exact, and equal similarities are ordered by content id. Raises ValueError for a
-        query of another shape or that is not finite.
+        active model; equal similarities are ordered by content id. The result is exact, or, in a library of more
+        pictures than are compared one by one, of nearly all that belong in it: ``status`` says how many of ten. Raises
+        ValueError for a query of another shape or that is not finite.
         """
         if query.shape != (EMBEDDING_SIZE,) or not np.isfinite(query).all():
             raise ValueError("a query has 256 finite values")
@@ -178,7 +182,7 @@ class Library:
                 return []
             among = self._matching(session, filters)
             with self._vectors.reading(session, model) as index:
-                return index.nearest(query.astype(np.float32, copy=False), k, among)
+                return index.nearest(query.astype(np.float32, copy=False), k, among, reader(session, model.id))
 
     def considered(self, filters: Filters = Filters()) -> int:  # noqa: B008
         """Distinct pictures that a search with these filters looks at."""

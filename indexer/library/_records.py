@@ -212,6 +212,12 @@ class LibraryStatus:
     vectors: int
     """Vectors of the active model that a search looks at: 32 for each picture."""
     index_kind: str
+    """"exact …", or "compressed …", as the size of the library asks."""
+    index_ram_bytes: int
+    """Memory that the index takes for one picture."""
+    index_recall: float | None
+    """Share of the ten best pictures that searches find, as measured on the library's own vectors when the index was
+    made or has changed much since; 1 for an exact one, none if it has not been made yet."""
     bytes: dict[str, int]
     """On disk: "catalog", "vectors", "thumbnails", "match_features"."""
     match_features: int

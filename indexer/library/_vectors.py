@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library._records import Neighbour
 
-INDEX_KIND = "exact (FAISS fp16, inner product)"
+EXACT_KIND = "exact (FAISS fp16, inner product)"
+EXACT_RAM_BYTES = QUERY_TOKENS * (2 * EMBEDDING_SIZE + 8) + 3 * 8
+"""A picture: its vectors with an id each, its content id, checksum, and place in the order of ids."""
 
 # FAISS sums 256 products in float32. Its result is off by at most 256 · 2⁻²⁴ ≈ 1.5e-5 for unit vectors; candidates that
 # are nearer to each other than that are told apart by the exact similarity.
-_ROUNDING = 2e-5
+ROUNDING = 2e-5
 
 
 class VectorIndex:
@@ -57,11 +59,18 @@ class VectorIndex:
         vectors: NDArray[np.float32] = faiss.downcast_index(self.faiss.index).reconstruct_batch(rows.ravel())
         return vectors.reshape(-1, QUERY_TOKENS, EMBEDDING_SIZE)
 
+    def holds(self, content_ids: NDArray[np.int64], embeddings: NDArray[np.float16]) -> NDArray[np.bool_]:
+        """Which of the pictures that are in it, (n,), have these embeddings (n, 32, 256)."""
+        same: NDArray[np.bool_] = (self.embeddings(content_ids) == embeddings.astype(np.float32)).all(axis=(1, 2))
+        return same
+
     def count(self, among: NDArray[np.int64] | None) -> int:
         """How many of these pictures are in it; None stands for all."""
         return len(self) if among is None else int(np.isin(self.content_ids, among).sum())
 
-    def nearest(self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None) -> list[Neighbour]:
+    def nearest(
+        self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None, _read: object = None
+    ) -> list[Neighbour]:
         """The k pictures of largest similarity, the max over the 32 dot products; equal ones by content id.
 
         query: (256,) unit length. among: the only pictures to look at; None looks at all.
@@ -82,7 +91,7 @@ class VectorIndex:
         # seen and the last vector seen is too far to belong to a picture as good as the k-th.
         selector = None if among is None else _selector(among, int(self.content_ids.max()))
         parameters = None if selector is None else faiss.SearchParameters(sel=selector)
-        margin = _ROUNDING * max(1.0, float(np.linalg.norm(query)))
+        margin = ROUNDING * max(1.0, float(np.linalg.norm(query)))
         width = 8 * k + 64
         while True:
             width = min(width, vectors)

@@ -1,8 +1,8 @@
-"""vectors.faiss: a FAISS index, followed by what it was made of.
+"""vectors.faiss: an index, followed by what it was made of.
 
-The file is what ``faiss.write_index`` writes, then content ids and checksums (n little-endian int64 each), a JSON
-object, and a trailer: length of the JSON (uint32), CRC-32 of all that precedes it (uint32), and 8 bytes of magic.
-FAISS reads its part and ignores the rest.
+The file is the index (what ``faiss.write_index`` writes, for an exact one), then content ids and checksums (n
+little-endian int64 each), a JSON object, and a trailer: length of the JSON (uint32), CRC-32 of all that precedes it
+(uint32), and 8 bytes of magic. FAISS reads its part and ignores the rest.
 """
 
 import dataclasses
@@ -11,18 +11,22 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
+from indexer.library._compressed import BLOCK_BYTES, DIMENSIONS, Code, CompressedIndex, Widths
+from indexer.library._recall import KEPT, Probes
 from indexer.library._vectors import VectorIndex
 
 _MAGIC = b"PSvec\r\n1"
 _LENGTH = struct.Struct("<I")
 _TRAILER = struct.Struct("<II8s")
 _CHUNK = 1 << 23
+_ROWS = 8192
 
 
 class VectorsUnusable(Exception):
@@ -38,12 +42,18 @@ class Origin:
     model: ModelIdentity
 
 
-def save_vectors(path: Path, index: VectorIndex, origin: Origin) -> None:
-    """Write the file anew: whoever reads it at any instant finds the old one or the new one, whole."""
+PictureIndex = VectorIndex | CompressedIndex
+
+
+def save_vectors(path: Path, index: PictureIndex, origin: Origin, fingerprint: list[int] | None = None) -> None:
+    """Write the file anew: whoever reads it at any instant finds the old one or the new one, whole.
+
+    fingerprint: of the catalog, if the index equals it.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            _write(file, index, origin)
+            _write(file, index, origin, fingerprint)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -52,8 +62,10 @@ def save_vectors(path: Path, index: VectorIndex, origin: Origin) -> None:
         raise
 
 
-def load_vectors(path: Path, origin: Origin) -> VectorIndex:
-    """Read the file. Raises VectorsUnusable unless it is whole and of this origin."""
+def load_vectors(path: Path, origin: Origin) -> tuple[PictureIndex, list[int] | None]:
+    """The index, and the fingerprint of the catalog that it equals. Raises VectorsUnusable unless the file is whole and
+    of this origin.
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -65,7 +77,21 @@ def load_vectors(path: Path, origin: Origin) -> VectorIndex:
         raise VectorsUnusable(f"unreadable: {error}") from error
 
 
-def _write(file: BinaryIO, index: VectorIndex, origin: Origin) -> None:
+def describe_vectors(path: Path) -> Widths | None:
+    """What a search by this file looks at, and its recall, unchecked; None for no compressed index."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(size - _TRAILER.size)
+            length, _, _ = _TRAILER.unpack(file.read(_TRAILER.size))
+            file.seek(size - _TRAILER.size - length)
+            widths = json.loads(file.read(length)).get("compressed")
+            return None if widths is None else Widths(**widths)
+    except (OSError, ValueError, TypeError, AttributeError, struct.error):
+        return None
+
+
+def _write(file: BinaryIO, index: PictureIndex, origin: Origin, fingerprint: list[int] | None) -> None:
     checksum = 0
 
     def write(data: bytes) -> int:
@@ -73,14 +99,24 @@ def _write(file: BinaryIO, index: VectorIndex, origin: Origin) -> None:
         checksum = zlib.crc32(data, checksum)
         return file.write(data)
 
-    faiss.write_index(index.faiss, faiss.PyCallbackIOWriter(write, _CHUNK))
+    if isinstance(index, VectorIndex):
+        faiss.write_index(index.faiss, faiss.PyCallbackIOWriter(write, _CHUNK))
+    else:
+        for part in (index.means, index.code.scanner):
+            faiss.write_index(part, faiss.PyCallbackIOWriter(write, _CHUNK))
+        for values, (dtype, _) in zip(_arrays(index), _layout(len(index.probes.queries), len(index)), strict=True):
+            for start in range(0, len(values), _ROWS):
+                write(values[start : start + _ROWS].astype(dtype, copy=False).tobytes())
     write(index.content_ids.astype("<i8").tobytes())
     write(index.checksums.astype("<i8").tobytes())
     about = {
         "library": origin.library,
         "model": dataclasses.asdict(origin.model),
         "contents": len(index),
+        "fingerprint": fingerprint,
     }
+    if isinstance(index, CompressedIndex):
+        about |= {"compressed": dataclasses.asdict(index.widths), "probes": len(index.probes.queries)}
     # JSON in ASCII: a model's name may be a path, and a path may be no UTF-8.
     description = json.dumps(about).encode("ascii")
     write(description)
@@ -106,7 +142,23 @@ def _checked(file: BinaryIO, size: int) -> int:
     return int(length)
 
 
-def _read(file: BinaryIO, description_at: int, length: int, origin: Origin) -> VectorIndex:
+def _arrays(index: CompressedIndex) -> list[NDArray[np.generic]]:
+    code, probes = index.code, index.probes
+    return [
+        code.centre, code.projection, probes.queries, probes.content_ids, probes.similarities, probes.floors,
+        index.blocks,
+    ]  # fmt: skip
+
+
+def _layout(probes: int, pictures: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Types and shapes of the arrays above."""
+    return [
+        ("<f4", (EMBEDDING_SIZE,)), ("<f4", (DIMENSIONS, EMBEDDING_SIZE)), ("<f4", (probes, EMBEDDING_SIZE)),
+        ("<i8", (probes, KEPT)), ("<f4", (probes, KEPT)), ("<f4", (probes,)), ("u1", (pictures, BLOCK_BYTES)),
+    ]  # fmt: skip
+
+
+def _read(file: BinaryIO, description_at: int, length: int, origin: Origin) -> tuple[PictureIndex, list[int] | None]:
     file.seek(description_at)
     about = json.loads(file.read(length))
     if about["library"] != origin.library:
@@ -118,7 +170,37 @@ def _read(file: BinaryIO, description_at: int, length: int, origin: Origin) -> V
     content_ids = np.frombuffer(file.read(8 * count), "<i8").astype(np.int64)
     checksums = np.frombuffer(file.read(8 * count), "<i8").astype(np.int64)
     file.seek(0)
+    pictures = (content_ids, checksums)
+    if "compressed" in about:
+        return _read_compressed(file, about, pictures), about["fingerprint"]
+    return _read_exact(file, pictures), about.get("fingerprint")
+
+
+def _read_exact(file: BinaryIO, pictures: tuple[NDArray[np.int64], NDArray[np.int64]]) -> VectorIndex:
     index = faiss.read_index(faiss.PyCallbackIOReader(file.read, _CHUNK))
-    if not isinstance(index, faiss.IndexIDMap) or index.d != EMBEDDING_SIZE or index.ntotal != QUERY_TOKENS * count:
+    vectors = QUERY_TOKENS * len(pictures[0])
+    if not isinstance(index, faiss.IndexIDMap) or index.d != EMBEDDING_SIZE or index.ntotal != vectors:
         raise VectorsUnusable("of another kind")
-    return VectorIndex(index, (content_ids, checksums))
+    return VectorIndex(index, pictures)
+
+
+def _read_compressed(
+    file: BinaryIO, about: dict[str, Any], pictures: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> CompressedIndex:
+    means, scanner = (faiss.read_index(faiss.PyCallbackIOReader(file.read, _CHUNK)) for _ in range(2))
+    if not isinstance(means, faiss.IndexIVFPQFastScan) or not isinstance(scanner, faiss.IndexPQFastScan):
+        raise VectorsUnusable("of another kind")
+    arrays = []
+    for dtype, shape in _layout(about["probes"], about["contents"]):
+        values = np.empty(shape, dtype)
+        file.readinto(values.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
+        arrays.append(values)
+    centre, projection, queries, best, similarities, floors, blocks = arrays
+    return CompressedIndex(
+        Code(centre, projection, scanner),
+        means,
+        Probes(queries, best, similarities, floors),
+        Widths(**about["compressed"]),
+        blocks,
+        *pictures,
+    )

@@ -15,8 +15,7 @@ from indexer.library._caches import Caches, FileCache, unpack_tokens
 from indexer.library._current_vectors import CurrentVectors, difference
 from indexer.library._records import VerifyReport
 from indexer.library._tables import CatalogState, Content, Embedding, ModelRow
-from indexer.library._vectors import VectorIndex
-from indexer.library._vectors_file import Origin, VectorsUnusable, load_vectors
+from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, load_vectors
 
 _CHUNK = 1000
 
@@ -80,7 +79,7 @@ def _check_vectors(engine: Engine, path: Path, vectors: CurrentVectors, findings
 def _vectors_problem(session: Session, model: ModelRow, path: Path) -> str | None:
     ids, checksums = catalog.searchable(session, model.id)
     try:
-        index = load_vectors(path, Origin(catalog.state(session).library, catalog.identity(model)))
+        index, _ = load_vectors(path, Origin(catalog.state(session).library, catalog.identity(model)))
     except VectorsUnusable as reason:
         # Before the first run has ended there is none yet.
         return None if len(ids) == 0 and str(reason) == "missing" else str(reason)
@@ -91,15 +90,11 @@ def _vectors_problem(session: Session, model: ModelRow, path: Path) -> str | Non
     return f"the vectors of {wrong} pictures are not those of the catalog" if wrong else None
 
 
-def _different(session: Session, model_id: int, index: VectorIndex) -> int:
+def _different(session: Session, model_id: int, index: PictureIndex) -> int:
     wrong = 0
     for chunk in catalog.chunks(np.sort(index.content_ids).tolist(), _CHUNK):
-        truth = [(content_id, values) for content_id, values in catalog.embeddings(session, model_id, chunk)]
-        held = index.embeddings(np.array([content_id for content_id, _ in truth], np.int64))
-        wrong += sum(
-            values is None or not np.array_equal(values.astype(np.float32), have)
-            for (_, values), have in zip(truth, held, strict=True)
-        )
+        ids, truth = catalog.sound_embeddings(session, model_id, np.array(chunk, np.int64))
+        wrong += len(chunk) - int(index.holds(ids, truth).sum())
     return wrong
 
 

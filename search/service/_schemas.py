@@ -294,6 +294,10 @@ class StatusAnswer(_Schema):
     model: IdentityAnswer | None = Field(description="The model that the library is searched with.")
     vectors: int
     index_kind: str
+    index_ram_bytes: int = Field(description="Memory that the index takes for one picture.")
+    index_recall: float | None = Field(
+        description="Share of the ten best pictures that searches find, as measured; null if there is no index yet."
+    )
     bytes: dict[str, int] = Field(description="On disk, by part.")
     service: ServiceAnswer
 

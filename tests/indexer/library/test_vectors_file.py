@@ -143,7 +143,7 @@ def test_verify_compares_the_values_themselves(filled: Library) -> None:
 
     library_id = filled._engine.raw_connection().cursor().execute("SELECT library FROM catalog_state").fetchone()[0]
     origin = Origin(library_id, MODEL)
-    index = load_vectors(vectors(filled), origin)
+    index, _ = load_vectors(vectors(filled), origin)
     ids, checksums = index.content_ids[5:6].copy(), index.checksums[5:6].copy()
     index.remove(ids)
     index.add(ids, checksums, embeddings_of("wrong")[None])

@@ -1,0 +1,82 @@
+"""Measures what a compressed index misses, on queries made of the library's own vectors."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.embedding import EMBEDDING_SIZE
+
+PROBES = 100
+"""Queries a measurement asks."""
+TOP = 10
+"""Recall is of the best ten pictures."""
+KEPT = 32
+"""Best pictures known of each query: deletions take some, and ten must be left."""
+
+
+@dataclasses.dataclass(slots=True)
+class Probes:
+    """Queries, and the pictures that an exact search would find for each; kept in step with the index by arithmetic."""
+
+    queries: NDArray[np.float32]
+    """(q, 256) of unit length."""
+    content_ids: NDArray[np.int64]
+    """(q, 32), best first; −1 where there is none."""
+    similarities: NDArray[np.float32]
+    """(q, 32), of those; −∞ where there is none."""
+    floors: NDArray[np.float32]
+    """(q,): no picture of the library above it is lacking in the list."""
+
+    @classmethod
+    def made_from(cls, embeddings: NDArray[np.float16], rng: np.random.Generator) -> "Probes":
+        """Queries that resemble searches, of (n, 32, 256); no picture has been seen yet.
+
+        A text lies in another region than the vectors of photos: away from their mean, and at a distance from all of
+        them. So a query is what a photo, and one vector of it, have that is not of the mean, and as much noise. Of the
+        queries that a library can make by itself these ask of the index what texts do (docs/search-at-scale.md).
+        """
+        count = min(PROBES, len(embeddings))
+        chosen = embeddings[rng.choice(len(embeddings), count, replace=False)].astype(np.float32)
+        centre = embeddings.reshape(-1, EMBEDDING_SIZE).mean(axis=0, dtype=np.float32)
+        one = chosen[np.arange(count), rng.integers(0, chosen.shape[1], count)]
+        own = _unit(3 * _unit(one - centre) + _unit(chosen.mean(axis=1) - centre))
+        queries = _unit(own + _unit(rng.standard_normal(own.shape, np.float32)))
+        nothing = np.full((count, KEPT), -np.inf, np.float32)
+        return cls(queries, np.full((count, KEPT), -1, np.int64), nothing, np.full(count, -np.inf, np.float32))
+
+    def add(self, content_ids: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
+        """Pictures came: ids (n,), embeddings (n, 32, 256)."""
+        products = self.queries @ embeddings.reshape(-1, EMBEDDING_SIZE).T
+        similarities = products.reshape(len(self.queries), *embeddings.shape[:2]).max(axis=2)
+        similarities[similarities <= self.floors[:, None]] = -np.inf
+        similarities = np.concatenate([self.similarities, similarities], axis=1)
+        ids = np.concatenate([self.content_ids, np.broadcast_to(content_ids, (len(self.queries), len(content_ids)))], 1)
+        order = np.argsort(-similarities, axis=1, kind="stable")[:, :KEPT]
+        self.similarities = np.take_along_axis(similarities, order, 1)
+        self.content_ids = np.where(self.similarities > -np.inf, np.take_along_axis(ids, order, 1), -1)
+        self.floors = np.maximum(self.floors, self.similarities[:, -1])
+
+    def remove(self, content_ids: NDArray[np.int64]) -> None:
+        """Pictures went."""
+        gone = np.isin(self.content_ids, content_ids)
+        self.similarities[gone] = -np.inf
+        order = np.argsort(-self.similarities, axis=1, kind="stable")
+        self.similarities = np.take_along_axis(self.similarities, order, 1)
+        self.content_ids = np.where(self.similarities > -np.inf, np.take_along_axis(self.content_ids, order, 1), -1)
+
+    def best(self, pictures: int) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Queries whose best ten, or all of fewer ``pictures``, are known, each with their content ids."""
+        top = min(TOP, pictures)
+        known = (self.content_ids[:, :top] >= 0).all(axis=1)
+        return list(zip(self.queries[known], self.content_ids[known, :top], strict=True))
+
+    def worn(self, pictures: int) -> bool:
+        """Whether deletions have left too few queries to measure by."""
+        return 2 * len(self.best(pictures)) < len(self.queries)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = vectors / np.maximum(length, np.finfo(np.float32).tiny)
+    return scaled

@@ -1,0 +1,324 @@
+"""A library above the size of an exact scan: nearly the best pictures, by exact similarity, through every change."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
+from indexer.library import Filters, IndexedFile, Library, NewContent
+from indexer.library._compressed import AIM, CompressedIndex
+from indexer.library._vectors import VectorIndex
+from tests.indexer.library.pictures import FACTS, MODEL, brute_force, unit
+
+PHOTOS = Path("/nowhere/photos")
+EXACT_UP_TO = 100
+COUNT = 1600
+"""More than a search looks at, in breadth and in depth."""
+
+
+def structured(rng: np.random.Generator, count: int) -> NDArray[np.float16]:
+    """Embeddings of the geometry that a model's have: photos of few themes, 32 roles that differ in the same way in
+    every photo, in a subspace with a decaying spectrum.
+    """
+    spectrum = (1 / np.sqrt(1 + np.arange(EMBEDDING_SIZE) / 8)).astype(np.float32)
+    same = np.random.default_rng(0)
+    themes = same.standard_normal((40, EMBEDDING_SIZE)) * spectrum
+    roles = same.standard_normal((QUERY_TOKENS, EMBEDDING_SIZE)) * spectrum
+    photos = themes[rng.integers(0, len(themes), count)] + rng.standard_normal((count, EMBEDDING_SIZE)) * spectrum
+    own = rng.standard_normal((count, QUERY_TOKENS, EMBEDDING_SIZE)) * spectrum
+    return unit(photos[:, None] + roles + 0.5 * own).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> NDArray[np.float16]:
+    return structured(np.random.default_rng(1), COUNT + 200)
+
+
+@pytest.fixture(scope="module")
+def queries() -> NDArray[np.float32]:
+    """As texts: away from the photos."""
+    rng = np.random.default_rng(2)
+    photos = structured(rng, 30).astype(np.float32)
+    return unit(unit(photos[:, 0] - photos.mean(axis=(0, 1))) + unit(rng.standard_normal((30, EMBEDDING_SIZE))))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, embeddings: NDArray[np.float16]) -> Path:
+    """A library of COUNT pictures, a tenth of them in folder 0, with its compressed index saved."""
+    directory = tmp_path_factory.mktemp("large")
+    with Library.create(directory / "library") as library:
+        add(library, range(COUNT), embeddings)
+    with Library.open(directory / "library", EXACT_UP_TO) as library, library.writer() as writer:
+        writer.refresh_vectors()
+    return directory / "library"
+
+
+@pytest.fixture
+def large(made: Path, tmp_path: Path) -> Iterator[Library]:
+    shutil.copytree(made, tmp_path / "library")
+    with Library.open(tmp_path / "library", EXACT_UP_TO) as library:
+        yield library
+
+
+def add(library: Library, numbers: range, embeddings: NDArray[np.float16]) -> None:
+    with library.writer() as writer:
+        writer.use_model(MODEL)
+        folder = writer.add_folder(PHOTOS)
+        writer.commit(
+            [IndexedFile(folder, f"{number % 10}/{number}.jpg", 1, 1, str(number)) for number in numbers],
+            [NewContent(str(number), FACTS, embeddings=embeddings[number]) for number in numbers],
+        )
+
+
+def index_of(library: Library) -> object:
+    held = library._vectors._held
+    return None if held is None else held.index
+
+
+def recall(
+    library: Library,
+    queries: NDArray[np.float32],
+    embeddings: NDArray[np.float16],
+    numbers: list[int],
+    filters: Filters | None = None,
+) -> float:
+    """Of the ten best of these pictures, by number; every similarity that is told must be exact, and in order."""
+    with library.writer() as writer:
+        id_of = {number: writer.find_contents([str(number)])[str(number)].content_id for number in numbers}
+    number_of = {content_id: number for number, content_id in id_of.items()}
+    found = 0
+    for query in queries:
+        expected = brute_force(query, embeddings[numbers], [id_of[number] for number in numbers], 10)
+        answer = [(each.content_id, each.similarity) for each in library.nearest(query, 10, filters or Filters())]
+        assert len(answer) == len(expected)
+        exact = brute_force(query, embeddings[[number_of[i] for i, _ in answer]], [i for i, _ in answer], 10)
+        assert answer == exact
+        found += len({i for i, _ in answer} & {i for i, _ in expected})
+    return found / (10 * len(queries))
+
+
+def test_the_size_chooses_the_index(made: Path, queries: NDArray[np.float32]) -> None:
+    with Library.open(made, EXACT_UP_TO) as library:
+        library.nearest(queries[0], 1)
+        assert isinstance(index_of(library), CompressedIndex)
+        status = library.status()
+        assert status.index_kind.startswith("compressed")
+        assert status.index_ram_bytes <= 2500
+        assert status.index_recall is not None
+        assert AIM <= status.index_recall <= 1
+    with Library.open(made, EXACT_UP_TO) as library:
+        assert library.status().index_recall == status.index_recall  # from the file alone
+    shutil.copytree(made, made.parent / "small")
+    with Library.open(made.parent / "small") as library:
+        with library.writer() as writer:
+            writer.refresh_vectors()
+        assert isinstance(index_of(library), VectorIndex)
+        assert library.status().index_kind.startswith("exact")
+        assert library.status().index_recall == 1
+        assert library.verify().findings == ()
+
+
+def test_finds_nearly_what_brute_force_finds(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    assert recall(large, queries, embeddings, list(range(COUNT))) >= AIM
+    index = index_of(large)
+    assert isinstance(index, CompressedIndex)
+    assert index.widths.breadth < COUNT  # else it would have been no feat
+    assert index.widths.depth < COUNT // 4
+
+
+def test_exact_where_all_are_rescored(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    found = large.nearest(queries[0], COUNT + 5)
+    with large.writer() as writer:
+        ids = [writer.find_contents([str(number)])[str(number)].content_id for number in range(COUNT)]
+    expected = brute_force(queries[0], embeddings[:COUNT], ids, COUNT)
+    assert [(each.content_id, each.similarity) for each in found] == expected
+
+
+@pytest.mark.parametrize("folders", [["3"], ["3", "4", "5", "6", "7"]])
+def test_filters_do_not_lower_recall(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16], folders: list[str]
+) -> None:
+    # One folder is less than the breadth of a search; to have more than that pass, five become one.
+    with large.writer() as writer:
+        (folder,) = writer.folders()
+        numbers = [number for number in range(COUNT) if str(number % 10) in folders]
+        writer.commit([IndexedFile(folder, f"together/{n}.jpg", 1, 1, str(n)) for n in numbers], [])
+    together = Filters(folder=PHOTOS / "together")
+    assert large.considered(together) == len(numbers)
+    assert recall(large, queries[:10], embeddings, numbers, together) >= AIM
+
+
+def test_changes_are_seen_by_the_next_search_and_outlive_it(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    large.nearest(queries[0], 1)
+    index = index_of(large)
+    add(large, range(COUNT, COUNT + 200), embeddings)
+    with large.writer() as writer:
+        (folder,) = writer.folders()
+        files = writer.known_files(folder)
+        writer.mark_missing([files[f"{number % 10}/{number}.jpg"].photo_id for number in range(0, COUNT, 4)])
+        # The picture of another number in the place of the file: an edit.
+        writer.commit([IndexedFile(folder, "1/1.jpg", 2, 2, "2")], [])
+    left = [number for number in range(2, COUNT + 200) if number % 4 or number >= COUNT]
+    assert recall(large, queries, embeddings, left) >= AIM
+    assert index_of(large) is index  # by the difference
+    assert large.considered() == len(left)
+    with large.writer() as writer:
+        writer.refresh_vectors()
+    with Library.open(large.directory, EXACT_UP_TO) as reopened:
+        assert reopened.verify().findings == ()
+        assert recall(reopened, queries, embeddings, left) >= AIM
+
+
+def test_recall_that_drops_is_repaired(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    large.nearest(queries[0], 1)
+    index = index_of(large)
+    assert isinstance(index, CompressedIndex)
+    index.widths.breadth, index.widths.depth = 20, 10
+    assert recall(large, queries, embeddings, list(range(COUNT))) < AIM
+    add(large, range(COUNT, COUNT + 200), embeddings)
+    assert recall(large, queries, embeddings, list(range(COUNT + 200))) >= AIM
+    assert index.widths.recall >= AIM
+
+
+def test_what_is_measured_is_recall(large: Library, embeddings: NDArray[np.float16]) -> None:
+    # The best pictures of each probe, kept by arithmetic through additions and deletions, are those of brute force.
+    add(large, range(COUNT, COUNT + 200), embeddings)
+    with large.writer() as writer:
+        (folder,) = writer.folders()
+        files = writer.known_files(folder)
+        writer.mark_missing([files[f"{number % 10}/{number}.jpg"].photo_id for number in range(0, COUNT, 10)])
+        numbers = [number for number in range(COUNT + 200) if number % 10 or number >= COUNT]
+        ids = [writer.find_contents([str(number)])[str(number)].content_id for number in numbers]
+    large.nearest(embeddings[0, 0].astype(np.float32), 1)
+    index = index_of(large)
+    assert isinstance(index, CompressedIndex)
+    asked = index.probes.best(len(index))
+    assert len(asked) > 50
+    for query, expected in asked[:10]:
+        right = brute_force(query, embeddings[numbers], ids, 10)
+        assert [content_id for content_id, _ in right] == expected.tolist()
+
+
+def test_a_library_that_grew_or_shrank_gets_another_index(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    large.nearest(queries[0], 1)
+    index = index_of(large)
+    assert isinstance(index, CompressedIndex)
+    index.widths.pictures = COUNT // 5  # as if made when there were so few
+    with large.writer() as writer:
+        writer.refresh_vectors()
+        assert index_of(large) is not index
+        (folder,) = writer.folders()
+        files = writer.known_files(folder)
+        writer.mark_missing([files[f"{number % 10}/{number}.jpg"].photo_id for number in range(40, COUNT)])
+        writer.refresh_vectors()
+    assert isinstance(index_of(large), VectorIndex)
+    assert recall(large, queries[:5], embeddings, list(range(40))) == 1
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+        lambda path: flip(path, 100),
+        lambda path: flip(path, path.stat().st_size // 2),
+        lambda path: flip(path, path.stat().st_size - 60),
+    ],
+    ids=["deleted", "cut short", "in the index", "in a code", "in the description"],
+)
+def test_a_damaged_file_is_told_and_done_without_and_repaired(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16], damage: Callable[[Path], object]
+) -> None:
+    damage(large.directory / "vectors.faiss")
+    assert recall(large, queries[:5], embeddings, list(range(COUNT))) >= AIM
+    (finding,) = large.verify().findings
+    assert finding.startswith("vectors.faiss: ")
+    assert large.verify(repair=True).ok
+    assert large.verify().findings == ()
+    with Library.open(large.directory, EXACT_UP_TO) as reopened:
+        assert recall(reopened, queries[:5], embeddings, list(range(COUNT))) >= AIM
+
+
+def test_a_file_of_a_restored_catalog_is_not_trusted_for_its_revision(
+    large: Library, embeddings: NDArray[np.float16]
+) -> None:
+    backup = large.directory.parent / "backup"
+    shutil.copytree(large.directory, backup)
+    add(large, range(COUNT, COUNT + 1), embeddings)
+    with large.writer() as writer:
+        writer.refresh_vectors()
+    with Library.open(backup, EXACT_UP_TO) as restored:
+        # As many transactions, and another picture.
+        add(restored, range(COUNT + 1, COUNT + 2), embeddings)
+        shutil.copy(large.directory / "vectors.faiss", backup / "vectors.faiss")
+    with Library.open(backup, EXACT_UP_TO) as restored:
+        query = unit(embeddings[COUNT + 1, 5].astype(np.float32))
+        assert restored.nearest(query, 1)[0].similarity == pytest.approx(1, abs=1e-3)
+        assert restored.considered() == COUNT + 1
+
+
+def test_verify_compares_the_codes_themselves(large: Library, embeddings: NDArray[np.float16]) -> None:
+    large.nearest(embeddings[0, 0].astype(np.float32), 1)
+    index, held = index_of(large), large._vectors._held
+    assert isinstance(index, CompressedIndex)
+    ids, checksums = index.content_ids[5:6].copy(), index.checksums[5:6].copy()
+    index.remove(ids)
+    index.add(ids, checksums, embeddings[COUNT : COUNT + 1])
+    assert held is not None
+    held.saved_as = None
+    with large.writer() as writer:
+        writer.refresh_vectors()
+    with Library.open(large.directory, EXACT_UP_TO) as reader:
+        assert reader.verify().findings == ("vectors.faiss: the vectors of 1 pictures are not those of the catalog",)
+        assert reader.verify(repair=True).ok
+        assert reader.verify().findings == ()
+
+
+def test_searches_from_several_threads_while_the_library_changes(
+    large: Library, embeddings: NDArray[np.float16]
+) -> None:
+    stop, wrong = threading.Event(), list[object]()
+    query = unit(embeddings[7, 5].astype(np.float32))
+
+    def search() -> None:
+        while not stop.is_set():
+            try:
+                best = large.nearest(query, 10)
+                if len(best) != 10 or best[0].similarity < 0.999:
+                    wrong.append(best)
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(COUNT, COUNT + 5):
+        add(large, range(number, number + 1), embeddings)
+        with large.writer() as writer:
+            writer.refresh_vectors()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert large.verify().findings == ()
