@@ -247,7 +247,7 @@ class CompressedIndex:
     def _measure(self) -> tuple[int, int]:
         """Set ``recall``. Returns how many pictures were lost in the first step, and in the second."""
         narrow = shallow = asked = 0
-        for query, expected in self.probes.best(len(self)):
+        for query, expected in self.probes.best(len(self)) if len(self) else ():
             projected = self.code.projection @ query
             breadth, depth = self._widths(TOP)
             broad = self._by_mean(projected, breadth, None)

@@ -157,12 +157,12 @@ class CurrentVectors:
     def _made(self, session: Session, model_id: int) -> PictureIndex:
         """A new index of all that the catalog has."""
         content_ids, _ = catalog.searchable(session, model_id)
-        if len(content_ids) <= self._exact_up_to:
-            index: PictureIndex = VectorIndex()
-        else:
+        index: PictureIndex = VectorIndex()
+        if len(content_ids) > self._exact_up_to:
             some = np.random.default_rng(0).permutation(content_ids)[:TRAINING_PICTURES]
-            _, embeddings = catalog.sound_embeddings(session, model_id, some)
-            index = CompressedIndex.trained(embeddings, len(content_ids))
+            sound, embeddings = catalog.sound_embeddings(session, model_id, some)
+            if len(sound) >= _LEAST_TRAINING:  # else nearly all are damaged in the catalog
+                index = CompressedIndex.trained(embeddings, len(content_ids))
         _apply_difference(index, session, model_id)
         if isinstance(index, CompressedIndex):
             index.choose_widths()

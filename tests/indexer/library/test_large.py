@@ -230,6 +230,17 @@ def test_a_library_that_grew_or_shrank_gets_another_index(
     assert recall(large, queries[:5], embeddings, list(range(40))) == 1
 
 
+def test_a_library_that_lost_every_photo_finds_nothing(large: Library, queries: NDArray[np.float32]) -> None:
+    large.nearest(queries[0], 1)
+    with large.writer() as writer:
+        (folder,) = writer.folders()
+        writer.mark_missing([known.photo_id for known in writer.known_files(folder).values()])
+        assert large.nearest(queries[0], 10) == []
+        writer.refresh_vectors()
+    assert large.nearest(queries[0], 10) == []
+    assert large.verify().findings == ()
+
+
 def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
