@@ -1,4 +1,4 @@
-"""The query engine: candidates by exact ITC similarity, reranked by the ITM head."""
+"""The query engine: candidates by ITC similarity, reranked by the ITM head."""
 
 import contextlib
 import dataclasses
