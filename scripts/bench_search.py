@@ -152,10 +152,9 @@ def mixed(real: NDArray[np.float32], count: int, seed: int) -> Iterator[NDArray[
         some = min(_CHUNK, count - start)
         weights = (least + range_ * rng.random((some, 3))).astype(np.float32)
         parts = rng.integers(0, len(real), (some, 3))
-        mixture = sum(weights[:, i, None, None] * real[parts[:, i]] for i in range(3))
-        noise = 0.1 / np.sqrt(EMBEDDING_SIZE) * rng.standard_normal((some, QUERY_TOKENS, EMBEDDING_SIZE), np.float32)
-        mixture = _unit(mixture) + noise
-        yield _unit(mixture).astype(np.float16)
+        mixture: NDArray[np.float32] = (weights[..., None, None] * real[parts]).sum(axis=1)
+        noise = rng.standard_normal((some, QUERY_TOKENS, EMBEDDING_SIZE), np.float32)
+        yield _unit(_unit(mixture) + np.float32(0.1) * noise / np.float32(EMBEDDING_SIZE**0.5)).astype(np.float16)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

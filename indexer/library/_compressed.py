@@ -54,11 +54,11 @@ class Code:
     @classmethod
     def trained(cls, embeddings: NDArray[np.float16], rng: np.random.Generator) -> "Code":
         """Made from (n, 32, 256), n at least 8."""
-        vectors = embeddings.reshape(-1, EMBEDDING_SIZE)
-        vectors = vectors[rng.permutation(len(vectors))[:_TRAINING_VECTORS]].astype(np.float32)
-        centre: NDArray[np.float32] = vectors.mean(axis=0)
+        every = embeddings.reshape(-1, EMBEDDING_SIZE)
+        vectors = every[rng.permutation(len(every))[:_TRAINING_VECTORS]].astype(np.float32)
+        centre: NDArray[np.float32] = vectors.mean(axis=0, dtype=np.float32)
         _, directions = np.linalg.eigh((vectors - centre).T @ (vectors - centre))
-        turn, _ = np.linalg.qr(rng.standard_normal((DIMENSIONS, DIMENSIONS)))
+        turn, _ = np.linalg.qr(rng.standard_normal((DIMENSIONS, DIMENSIONS), np.float32))
         projection = np.ascontiguousarray((turn @ directions[:, -DIMENSIONS:].T).astype(np.float32))
         scanner = faiss.IndexPQFastScan(DIMENSIONS, _PAIRS, _BITS, faiss.METRIC_INNER_PRODUCT)
         scanner.train((vectors - centre) @ projection.T)
