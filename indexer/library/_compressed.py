@@ -66,8 +66,7 @@ class Code:
 
     def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 32, 256) to (n, 32, 128)."""
-        projected: NDArray[np.float32] = (embeddings - self.centre) @ self.projection.T
-        return projected
+        return np.asarray((embeddings - self.centre) @ self.projection.T, np.float32)
 
     def blocks(self, projected: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(n, 32, 128) to (n, 1024)."""
