@@ -56,7 +56,7 @@ def learn_alignment(network: CompactNetwork, captioned: Source, texts: Texts, st
 def all_alignments(words: tuple[Tensor, Tensor], places: Tensor) -> Tensor:
     """(T, I): ``CompactNetwork.alignment`` of every text with every photo, in bfloat16."""
     vectors, weights = words
-    best = torch.einsum("twd,ipd->twip", vectors.bfloat16(), places.bfloat16()).amax(dim=-1).float()
+    best = torch.einsum("twd,ipd->twip", vectors.bfloat16(), places.bfloat16()).max(dim=-1).values.float()
     return torch.einsum("twi,tw->ti", best, weights)
 
 

@@ -29,7 +29,7 @@ NAME_PROMPTS = ("a photo of a {}", "{}", "a {}", "a picture of a {}")
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """``features`` (I, 49, 1280), ``logits`` (I, 1000), texts as ids and mask (T, L), their MiniLM embeddings (T, 384),
+    """``features`` (I, 49, 1808), ``logits`` (I, 1000), texts as ids and mask (T, L), their MiniLM embeddings (T, 384),
     and which text belongs to which photo (I, T).
     """
 
@@ -100,7 +100,7 @@ class Batches:
 
 
 def random_views(photos: Sequence[tuple[Source, int]], draw: random.Random) -> tuple[Tensor, Tensor]:
-    """(I, 49, 1280) features and (I, 1000) logits of a random view of each photo."""
+    """(I, 49, 1808) features and (I, 1000) logits of a random view of each photo."""
     tokens, logits = [], []
     for source, index in photos:
         view = draw.randrange(source.features.tokens.shape[1])

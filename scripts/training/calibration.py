@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from indexer.model.compact._network import CompactNetwork
-from scripts.training.evaluation import Gallery, area_under_curve, encode, match_evidence, recall
+from scripts.training.evaluation import Encoded, Galleries, Gallery, area_under_curve, encode, match_evidence, recall
 
 _RERANKED = 20
 
@@ -34,24 +34,62 @@ class Fitted:
     calibration: Calibration
 
 
-def fit(network: CompactNetwork, gallery: Gallery, captions: int = 1200) -> Fitted:
-    """Fit on two thirds of as many ``captions``; print what reranking the top 20 does to the rest."""
-    encoded = encode(network, gallery)
-    draw = torch.Generator().manual_seed(0)
-    asked = torch.randperm(len(gallery.texts), generator=draw)[:captions]
-    similarity, right = encoded.similarity()[asked], gallery.relevant[asked]
-    top = similarity.topk(_RERANKED)
-    seen = match_evidence(network, encoded, gallery.texts, top.indices.flatten(), asked.repeat_interleave(_RERANKED))
-    evidence = torch.cat([top.values[..., None], seen.view(-1, _RERANKED, 2)], dim=-1)
-    fitted = captions * 2 // 3
-    weights = rank_weights(evidence[:fitted], right.gather(1, top.indices)[:fitted])
-    print(f"weights of similarity, ITM, alignment: {weights.tolist()}")
-    for name, rows in (("fitted on", slice(0, fitted)), ("others", slice(fitted, None))):
-        scores = evidence[rows] @ weights
+@dataclasses.dataclass(frozen=True)
+class _Ranked:
+    """Texts, their similarity with every photo of a gallery, and the evidence on their candidates."""
+
+    asked: Tensor
+    """(T,) indices of the texts."""
+    similarity: Tensor
+    """(T, I)"""
+    right: Tensor
+    """(T, I)"""
+    candidates: Tensor
+    """(T, C) indices of photos."""
+    evidence: Tensor
+    """(T, C, 3): similarity, ITM margin, alignment."""
+
+    @property
+    def right_candidates(self) -> Tensor:
+        """(T, C): which candidates are right."""
+        return self.right.gather(1, self.candidates)
+
+    def part(self, rows: slice) -> "_Ranked":
+        """Some of the texts."""
+        return _Ranked(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    def report(self, name: str, weights: Tensor) -> None:
+        """Print what a rerank by these weights does."""
+        scores = self.evidence @ weights
         # Reranked candidates come before all others, whose similarity is at most 1.
-        after = similarity[rows].scatter(1, top.indices[rows], scores - scores.min() + 2)
-        print(f"{name}: {recall(similarity[rows], right[rows])}, reranked {recall(after, right[rows])}", flush=True)
-    own = right.float().argmax(dim=1)
+        after = self.similarity.scatter(1, self.candidates, scores - scores.min() + 2)
+        print(f"{name}: {recall(self.similarity, self.right)}, reranked {recall(after, self.right)}", flush=True)
+
+
+def fit(network: CompactNetwork, galleries: Galleries, captions: int) -> Fitted:
+    """Fit rank weights on known names and two thirds of as many ``captions``, the calibration on all of these captions.
+
+    Prints what reranking the top 20 does, also to what nothing is fitted on: the other captions and held-out names.
+    """
+    draw = torch.Generator().manual_seed(0)
+    gallery = galleries.captions
+    asked = torch.randperm(len(gallery.texts), generator=draw)[:captions]
+    encoded = encode(network, gallery)
+    described = _ranked(network, gallery, encoded, asked)
+    named, others = (
+        _ranked(network, names, encode(network, names), torch.arange(len(names.texts)))
+        for names in (galleries.known_names, galleries.held_out_names)
+    )
+    fitted_on = described.part(slice(0, captions * 2 // 3))
+    weights = rank_weights(
+        torch.cat([fitted_on.evidence, named.evidence]), torch.cat([fitted_on.right_candidates, named.right_candidates])
+    )
+    print(f"weights of similarity, ITM, alignment: {weights.tolist()}")
+    fitted_on.report("captions fitted on", weights)
+    described.part(slice(captions * 2 // 3, None)).report("other captions", weights)
+    named.report("names fitted on", weights)
+    others.report("held-out names", weights)
+    own = described.right.float().argmax(dim=1)
     other = (own + torch.randint(1, len(encoded.tokens), own.shape, generator=draw)) % len(encoded.tokens)
     pairs = match_evidence(network, encoded, gallery.texts, torch.cat([own, other]), asked.repeat(2))
     calibration = platt(pairs @ weights[1:], torch.arange(len(pairs)) < len(own))
@@ -59,15 +97,29 @@ def fit(network: CompactNetwork, gallery: Gallery, captions: int = 1200) -> Fitt
     return Fitted(by_similarity, by_itm, by_alignment, calibration)
 
 
-def rank_weights(evidence: Tensor, right: Tensor) -> Tensor:
-    """(E,) weights under which the right one of (L, C, E) candidates most probably comes first (conditional logit).
+def _ranked(network: CompactNetwork, gallery: Gallery, encoded: Encoded, asked: Tensor) -> _Ranked:
+    similarity = encoded.similarity()[asked]
+    top = similarity.topk(_RERANKED)
+    texts = asked.repeat_interleave(_RERANKED)
+    seen = match_evidence(network, encoded, gallery.texts, top.indices.flatten(), texts).view(-1, _RERANKED, 2)
+    evidence = torch.cat([top.values[..., None], seen], dim=-1)
+    return _Ranked(asked, similarity, gallery.relevant[asked], top.indices, evidence)
 
-    ``right`` (L, C) says which it is; lists without it say nothing.
+
+def rank_weights(evidence: Tensor, right: Tensor) -> Tensor:
+    """(E,) weights under which a right one of (L, C, E) candidates most probably comes first (conditional logit).
+
+    ``right`` (L, C) says which are; lists without any say nothing.
     """
-    lists, own = evidence[right.any(dim=1)], right[right.any(dim=1)].float().argmax(dim=1)
+    lists, wrong = evidence[right.any(dim=1)], ~right[right.any(dim=1)]
     weights = torch.zeros(evidence.shape[-1], requires_grad=True)
+
+    def loss() -> Tensor:
+        chances = (lists @ weights).log_softmax(dim=1)
+        return -chances.masked_fill(wrong, -torch.inf).logsumexp(dim=1).mean()
+
     with torch.enable_grad():
-        _minimise(weights, lambda: F.cross_entropy(lists @ weights, own))
+        _minimise(weights, loss)
     return weights.detach()
 
 

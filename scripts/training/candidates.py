@@ -23,7 +23,7 @@ _BATCH = 256
 class Lists:
     """L texts with C candidates each, the text's own photo first.
 
-    ``features`` (L * C, 49, 1280), ``logits`` (L * C, 1000), the texts as ids and mask (L, T), and the ITC similarity
+    ``features`` (L * C, 49, 1808), ``logits`` (L * C, 1000), the texts as ids and mask (L, T), and the ITC similarity
     of each pair (L, C).
     """
 

@@ -1,6 +1,7 @@
 """Everything a training run reads: photos as cached features, texts, names, and two galleries to measure on."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from indexer.model.compact._network import CompactNetwork
 from scripts.training.batches import NAME_PROMPTS, Source, name_texts
 from scripts.training.dictionary import Dictionary
-from scripts.training.evaluation import Gallery
+from scripts.training.evaluation import Galleries, Gallery
 from scripts.training.features import Features, cached
 from scripts.training.names import Names
 from scripts.training.photos import CROPS, Photo, captioned, held_out_names, named
@@ -33,8 +34,7 @@ class Data:
     class_texts: int
     """Index of ImageNet's first class in ``texts``."""
     names: Names
-    dev_captions: Gallery
-    dev_names: Gallery
+    galleries: Galleries
 
 
 def class_names(data: Path) -> list[tuple[str, str]]:
@@ -59,6 +59,7 @@ def read(data: Path, work: Path, network: CompactNetwork, wordnet: Dictionary) -
     train_features = cached(folder, "train", train, CROPS, True, encoder)
     collection_features = cached(folder, "named", collection, 0, True, encoder)
     held_out = held_out_names(data)
+    known = {name for index in photos_of_names(collection) if (name := collection[index].name)} - held_out
     captions = [caption for photo in train for caption in photo.captions]
     names, prompts, prompt_texts = name_texts(collection)
     classes = [NAME_PROMPTS[0].format(name) for _, name in class_names(data)]
@@ -81,8 +82,11 @@ def read(data: Path, work: Path, network: CompactNetwork, wordnet: Dictionary) -
         captions=len(captions),
         class_texts=len(captions) + len(prompts),
         names=Names(wordnet.names, [wordnet.definitions(name) for name in wordnet.names]),
-        dev_captions=caption_gallery(dev, dev_features),
-        dev_names=name_gallery(collection, collection_features, held_out),
+        galleries=Galleries(
+            caption_gallery(dev, dev_features),
+            name_gallery(collection, collection_features, sorted(known), NAME_PROMPTS),
+            name_gallery(collection, collection_features, sorted(held_out), NAME_PROMPTS[:1]),
+        ),
     )
 
 
@@ -93,12 +97,14 @@ def caption_gallery(photos: list[Photo], features: Features) -> Gallery:
     return _gallery(features, list(range(len(photos))), texts, owners[:, None] == torch.arange(len(photos)))
 
 
-def name_gallery(photos: list[Photo], features: Features, held_out: frozenset[str]) -> Gallery:
-    """Photos of every category; the held-out names are asked for, and any photo of one is right."""
+def name_gallery(photos: list[Photo], features: Features, names: Sequence[str], prompts: Sequence[str]) -> Gallery:
+    """Photos of every category; each of ``names`` is asked for as each of ``prompts``, and any photo of it is right."""
     chosen = photos_of_names(photos)
-    asked = sorted(held_out)
-    relevant = torch.tensor([[photos[index].name == name for index in chosen] for name in asked])
-    return _gallery(features, chosen, Texts((f"a photo of a {name}" for name in asked), tokenizer_file()), relevant)
+    asked = [(name, prompt) for name in names for prompt in prompts]
+    relevant = torch.tensor([[photos[index].name == name for index in chosen] for name, _ in asked])
+    return _gallery(
+        features, chosen, Texts((prompt.format(name) for name, prompt in asked), tokenizer_file()), relevant
+    )
 
 
 def _gallery(features: Features, chosen: list[int], texts: Texts, relevant: Tensor) -> Gallery:

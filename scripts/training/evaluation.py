@@ -14,7 +14,7 @@ _BATCH = 250
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """``features`` (I, 49, 1280), ``logits`` (I, 1000), T texts, and which photo is right for a text (T, I)."""
+    """``features`` (I, 49, 1808), ``logits`` (I, 1000), T texts, and which photo is right for a text (T, I)."""
 
     features: Tensor
     logits: Tensor
@@ -24,6 +24,20 @@ class Gallery:
     def tokenised_by(self, tokenizer_file: Path) -> "Gallery":
         """The same gallery for a network with another tokenizer."""
         return dataclasses.replace(self, texts=self.texts.tokenised_by(tokenizer_file))
+
+
+@dataclasses.dataclass(frozen=True)
+class Galleries:
+    """What training is measured and fitted on: captions of dev, names that training knows, and names held out of it."""
+
+    captions: Gallery
+    known_names: Gallery
+    held_out_names: Gallery
+
+    def tokenised_by(self, tokenizer_file: Path) -> "Galleries":
+        """The same for a network with another tokenizer."""
+        galleries = (self.captions, self.known_names, self.held_out_names)
+        return Galleries(*(gallery.tokenised_by(tokenizer_file) for gallery in galleries))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from indexer.model.compact._encoder import CHANNELS, CLASSES, GRID, ImageEncoder
+from indexer.model.compact._encoder import CLASSES, FEATURE_SIZE, GRID, ImageEncoder
 from scripts.training.photos import Photo
 
 _SIDE = 224
@@ -32,7 +32,7 @@ def cached(
     """Load the features of ``photos`` from ``folder``, computing those that are not there yet."""
     views = 1 + mirror + crops
     folder.mkdir(parents=True, exist_ok=True)
-    tokens = _open(folder / f"{name}.tokens.npy", (len(photos), views, GRID * GRID, CHANNELS))
+    tokens = _open(folder / f"{name}.tokens.npy", (len(photos), views, GRID * GRID, FEATURE_SIZE))
     logits = _open(folder / f"{name}.logits.npy", (len(photos), views, CLASSES))
     progress = folder / f"{name}.done"
     done = int(progress.read_text()) if progress.exists() else 0
@@ -41,7 +41,7 @@ def cached(
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             features = encoder(pixels)
             beliefs = encoder.classify(features)
-        tokens[start : start + count] = features.half().numpy().reshape(count, views, GRID * GRID, CHANNELS)
+        tokens[start : start + count] = features.half().numpy().reshape(count, views, GRID * GRID, FEATURE_SIZE)
         logits[start : start + count] = beliefs.half().numpy().reshape(count, views, CLASSES)
         progress.write_text(str(start + count))
         print(f"features of {name}: {start + count} of {len(photos)} photos", flush=True)

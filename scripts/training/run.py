@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from indexer.model.compact._network import BELIEF_SIZE, CompactNetwork, mean_pooled
 from scripts.training import losses
+from scripts.training.alignment import all_alignments
 from scripts.training.batches import Batch, Batches, ahead
 from scripts.training.calibration import fit
 from scripts.training.candidates import CANDIDATES, Embedded, Lists, Matching, embedded
@@ -89,7 +90,8 @@ class Run:
         self.network, self.data, self.work, self.schedule = network, data, work, schedule
         self.batches = Batches(data.captioned, data.named, data.texts, data.sentences, data.class_texts)
         self.matching = Matching(data.captioned, data.named, data.texts)
-        self.temperature = nn.Parameter(torch.tensor(math.log(0.05)))
+        self.temperatures = nn.Parameter(torch.full((2,), math.log(0.05)))
+        """Of ITC and of the alignment, as logarithms."""
         self.average = torch.optim.swa_utils.AveragedModel(
             network,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(_EMA_DECAY),  # type: ignore[no-untyped-call]
@@ -148,7 +150,7 @@ class Run:
     def _groups(self) -> list[dict[str, object]]:
         pretrained: list[nn.Parameter] = []
         scalars = list(self.network.similarity_head.parameters())
-        new = [self.temperature]
+        new = [self.temperatures]
         for name, parameter in self.network.named_parameters():
             if not parameter.requires_grad or name.startswith("similarity_head"):
                 continue
@@ -192,13 +194,15 @@ class Run:
         return losses.distillation(torch.cat([pooled, pooled_captions]), sentences)
 
     def _contrastive_losses(self, batch: Batch, material: Material) -> dict[str, Tensor]:
-        images = self.network.embed_images(self._tokens(batch.features, batch.logits))
-        texts, pooled = self._read(batch.ids, batch.mask)
+        tokens = self._tokens(batch.features, batch.logits)
+        images, places = self.network.embed_images(tokens), self.network.places(tokens)
+        texts, pooled, alignments = self._read(batch.ids, batch.mask, places)
         ids, mask, named = material.names
         _, pooled_names = self._read(ids, mask)
-        temperature = self.temperature.exp().clamp(0.01, 0.5)
+        temperature, of_alignment = self.temperatures.exp().clamp(0.01, 0.5)
         return {
             "itc": losses.contrastive(losses.similarities(images, texts), batch.positive, temperature),
+            "alignment": losses.contrastive(alignments.T, batch.positive, of_alignment),
             "diversity": losses.diversity(_learned(images)),
             "distillation": losses.distillation(torch.cat([pooled, pooled_names]), torch.cat([batch.sentences, named])),
         }
@@ -219,28 +223,31 @@ class Run:
     def _tokens(self, features: Tensor, logits: Tensor) -> Tensor:
         return _dropped(self.network.tokens(features.float(), self.network.belief(logits)))
 
-    def _read(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        def run(rows: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    def _read(self, ids: Tensor, mask: Tensor, places: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Of each text its embedding, its sentence embedding, and its alignment with every photo of ``places``."""
+
+        def run(rows: Tensor, length: int) -> tuple[Tensor, ...]:
             trimmed = mask[rows, :length]
             hidden = self.network.text_hidden(ids[rows, :length], trimmed)
-            return self.network.embed_text_hidden(hidden, trimmed), mean_pooled(hidden, trimmed)
+            read = (self.network.embed_text_hidden(hidden, trimmed), mean_pooled(hidden, trimmed))
+            return read if places is None else (*read, all_alignments(self.network.words(hidden, trimmed), places))
 
         return by_length(mask, run)
 
     def _measure(self) -> None:
-        network = self.averaged()
-        encoded, asked = encode(network, self.data.dev_captions), encode(network, self.data.dev_names)
+        network, captions, names = self.averaged(), self.data.galleries.captions, self.data.galleries.held_out_names
+        encoded, asked = encode(network, captions), encode(network, names)
         print(
             "dev itc",
-            recall(encoded.similarity(), self.data.dev_captions.relevant),
+            recall(encoded.similarity(), captions.relevant),
             "held-out names",
-            recall(asked.similarity(), self.data.dev_names.relevant),
+            recall(asked.similarity(), names.relevant),
             flush=True,
         )
         mean = encoded.texts @ encoded.images.mean(dim=1).T
-        print("dev itc by mean of query tokens", recall(mean, self.data.dev_captions.relevant), flush=True)
-        if self.step > self.schedule.first_match:
-            fit(network, self.data.dev_captions, captions=500)
+        print("dev itc by mean of query tokens", recall(mean, captions.relevant), flush=True)
+        if self.step >= self.schedule.first_match:
+            fit(network, self.data.galleries, captions=500)
 
     def _save(self) -> None:
         state = {
@@ -248,7 +255,7 @@ class Run:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "temperature": self.temperature.data,
+            "temperatures": self.temperatures.data,
         }
         torch.save(state, self.work / "state.tmp")
         (self.work / "state.tmp").replace(self.work / "state.pt")
@@ -262,7 +269,7 @@ class Run:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.temperature.data = state["temperature"]
+        self.temperatures.data = state["temperatures"]
 
 
 def _learned(embeddings: Tensor) -> Tensor:

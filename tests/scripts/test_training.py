@@ -119,7 +119,7 @@ NAMES = [f"name {index % 12}" if index % 12 else None for index in range(NAMED)]
 
 
 def source(count: int, names: Sequence[str | None], first_text: int, texts_each: int) -> Source:
-    features = Features(np.zeros((count, 1, 49, 1280), np.float16), np.zeros((count, 1, 1000), np.float16))
+    features = Features(np.zeros((count, 1, 49, 1808), np.float16), np.zeros((count, 1, 1000), np.float16))
     features.logits[:, 0, 0] = first_text + np.arange(count)  # tells whose they are
     return Source(
         features, [range(first_text + i * texts_each, first_text + (i + 1) * texts_each) for i in range(count)], names

@@ -3,7 +3,7 @@
 A photo's 256-dimensional embeddings have two halves. One is learned by the Q-Former. The other carries the image
 encoder's belief: the average of ImageNet's class names, as sentence embeddings, weighted by how probable the encoder
 finds each class. The text embedding has the same halves: a projection of ``[CLS]``, and the mean-pooled
-sentence embedding. A text gives each half the same length; a query token has a gate that shifts its length towards
+sentence embedding. A text gives its halves fixed lengths; a query token has a gate that shifts its length towards
 naming or describing. An embedding stays one unit-length vector, and a similarity one dot product per query token.
 
 The ITM head learns what the ITC similarity lacks: its logits are added to ones that the similarity gives, and to ones
@@ -20,7 +20,15 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 from indexer.model._interface import EMBEDDING_SIZE, QUERY_TOKENS
-from indexer.model.compact._encoder import CHANNELS, CLASSES, GRID, ImageEncoder
+from indexer.model.compact._encoder import (
+    CHANNELS,
+    CLASSES,
+    COLOUR_CHANNELS,
+    DETAIL_CHANNELS,
+    FEATURE_SIZE,
+    GRID,
+    ImageEncoder,
+)
 
 HIDDEN_SIZE = 384
 """Width of the Q-Former, and of MiniLM, from which its text half comes."""
@@ -60,6 +68,8 @@ class CompactNetwork(nn.Module):
 
     class_embeddings: Tensor
     """(1000, 384): unit-length sentence embeddings of ImageNet's class names."""
+    text_belief_share: Tensor
+    """(): how much of a text's squared length its belief half has; one half while the network is trained."""
 
     def __init__(self, vocabulary: int) -> None:
         """``vocabulary`` is how many tokens the tokenizer knows."""
@@ -67,7 +77,8 @@ class CompactNetwork(nn.Module):
         config = qformer_config(vocabulary)
         self.encoder = ImageEncoder()
         self.feature_norm = nn.LayerNorm(CHANNELS)
-        self.feature_projection = nn.Linear(CHANNELS, TOKEN_SIZE)
+        self.detail_norm = nn.LayerNorm(DETAIL_CHANNELS)
+        self.feature_projection = nn.Linear(FEATURE_SIZE, TOKEN_SIZE)
         self.position_embeddings = nn.Parameter(torch.zeros(GRID * GRID, TOKEN_SIZE))
         self.token_norm = nn.LayerNorm(TOKEN_SIZE)
         self.query_tokens = nn.Parameter(torch.zeros(1, QUERY_TOKENS, HIDDEN_SIZE))
@@ -84,6 +95,7 @@ class CompactNetwork(nn.Module):
         self.place_projection = nn.Linear(TOKEN_SIZE, _ALIGNMENT_SIZE)
         self.alignment_head = nn.Linear(1, 2)
         self.register_buffer("class_embeddings", torch.zeros(CLASSES, HIDDEN_SIZE))
+        self.register_buffer("text_belief_share", torch.tensor(0.5))
 
     def belief(self, logits: Tensor) -> Tensor:
         """(B, 1000) class logits -> (B, 384): the class names' embeddings, averaged by probability."""
@@ -91,11 +103,13 @@ class CompactNetwork(nn.Module):
         return probabilities @ self.class_embeddings
 
     def tokens(self, features: Tensor, belief: Tensor) -> Tensor:
-        """(B, 49, 1280) features and (B, 384) beliefs -> (B, 50, 256): all that is kept of a photo.
+        """(B, 49, 1808) features and (B, 384) beliefs -> (B, 50, 256): all that is kept of a photo.
 
         The last token holds the belief's half of the embeddings, padded with zeros.
         """
-        spatial = self.feature_projection(self.feature_norm(features)) + self.position_embeddings
+        seen, details, colours = torch.split(features, [CHANNELS, DETAIL_CHANNELS, COLOUR_CHANNELS], dim=-1)
+        parts = torch.cat([self.feature_norm(seen), self.detail_norm(details), colours], dim=-1)
+        spatial = self.feature_projection(parts) + self.position_embeddings
         normalised: Tensor = self.token_norm(spatial)
         named = F.normalize(self.belief_projection(belief).float(), dim=-1) * _TOKEN_LENGTH
         padded = F.pad(named, (0, TOKEN_SIZE - BELIEF_SIZE))[:, None]
@@ -121,7 +135,8 @@ class CompactNetwork(nn.Module):
         learned = F.normalize(self.text_projection(hidden[:, 0]).float(), dim=-1)
         sentence = F.normalize(mean_pooled(hidden, mask).float(), dim=-1)
         named = F.normalize(self.belief_projection(sentence).float(), dim=-1)
-        return torch.cat([learned, named], dim=-1) / math.sqrt(2)
+        share = self.text_belief_share
+        return torch.cat([learned * torch.sqrt(1 - share), named * torch.sqrt(share)], dim=-1)
 
     def text_hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) token ids -> (B, T, 384): the text half of the Q-Former, alone."""

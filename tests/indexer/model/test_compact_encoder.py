@@ -11,7 +11,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 import indexer.model
-from indexer.model.compact._encoder import ImageEncoder, fold_batch_norm
+from indexer.model.compact._encoder import (
+    CHANNELS,
+    COLOUR_CHANNELS,
+    DETAIL_CHANNELS,
+    FEATURE_SIZE,
+    ImageEncoder,
+    fold_batch_norm,
+)
 
 _WEIGHTS = Path(indexer.model.__file__).parent / "checkpoints" / "compact" / "model.safetensors"
 _PREFIX = "encoder."
@@ -42,10 +49,26 @@ def test_logits_are_those_of_the_reference(encoder: ImageEncoder) -> None:
 
 def test_features_are_those_of_the_reference(encoder: ImageEncoder) -> None:
     features = encoder(_coffee())
-    assert features.shape == (1, 49, 1280)
-    assert features.mean().item() == pytest.approx(0.20997, abs=0.001)
-    assert features.std().item() == pytest.approx(0.83018, abs=0.003)
-    assert features[0, 24, :400:50].tolist() == pytest.approx([2.525, 0, 0, 0.241, 0, 0, 0, 0], abs=0.02)
+    assert features.shape == (1, 49, FEATURE_SIZE)
+    seen = features[..., :CHANNELS]
+    assert seen.mean().item() == pytest.approx(0.20997, abs=0.001)
+    assert seen.std().item() == pytest.approx(0.83018, abs=0.003)
+    assert seen[0, 24, :400:50].tolist() == pytest.approx([2.525, 0, 0, 0.241, 0, 0, 0, 0], abs=0.02)
+
+
+def test_details_are_those_of_the_reference(encoder: ImageEncoder) -> None:
+    """Of the place in the middle: channel 0 of its four quarters, row by row, then others, after the 15th block."""
+    details = encoder(_coffee())[0, 24, CHANNELS : CHANNELS + DETAIL_CHANNELS].view(120, 2, 2)
+    assert details[0].flatten().tolist() == pytest.approx([-3.292, -4.762, 3.130, 10.129], abs=0.06)
+    others = [details[7, 0, 0].item(), details[50, 1, 0].item(), details[119, 1, 1].item()]
+    assert others == pytest.approx([0.374, 1.794, -6.195], abs=0.06)
+
+
+def test_colours_are_the_means_of_the_sixteenths_of_a_place(encoder: ImageEncoder) -> None:
+    pixels = _coffee()
+    colours = encoder(pixels)[0, :, -COLOUR_CHANNELS:].view(7, 7, 3, 4, 4)
+    place = pixels[0, :, 2 * 32 : 3 * 32, 5 * 32 : 6 * 32]
+    torch.testing.assert_close(colours[2, 5], place.reshape(3, 4, 8, 4, 8).mean(dim=(2, 4)))
 
 
 def test_folding_keeps_what_batch_normalisation_computes() -> None:
