@@ -240,10 +240,10 @@ def _index(
 
 
 def _borrow(file: Path, to: Path) -> None:
-    """Make a photo appear in another folder, without a copy of it where links can be made."""
+    """Make a photo appear in another folder, without a copy of it on the same disk."""
     try:
-        to.symlink_to(file)
-    except OSError:  # Windows asks for a privilege
+        to.hardlink_to(file.resolve())  # the indexer follows no symbolic link that leads out of its folder
+    except OSError:  # another disk, or somebody else's file
         shutil.copyfile(file, to)
 
 
