@@ -62,4 +62,4 @@ def _search(page: Page, app: str, query: str) -> None:
 
 
 if __name__ == "__main__":
-    main(" ".join(sys.argv[1:]) or "a cup of coffee")
+    main(" ".join(sys.argv[1:]) or "a man with a camera")
