@@ -163,12 +163,12 @@ def measure(model: Model, captions: Path, count: int, rerank: int) -> None:
     similarities = torch.einsum("pqd,td->tpq", embeddings, model.encode_texts(texts).cpu()).amax(dim=-1)
     candidates = similarities.topk(min(rerank, len(photos)), dim=1).indices
     own = torch.gather(similarities, 1, candidates)
-    exact = match(model, tokens, texts, candidates)
+    exact = match(model, tokens, embeddings, texts, candidates)
     read = read_by(model)
     spread = ((tokens - tokens.mean(dim=1, keepdim=True)) @ read).norm()
     classifier = len(tokens[0]) - 1 if isinstance(model, CompactModel) else 0
     for name, size, kept in forms(tokens, read, classifier):
-        logits = match(model, kept, texts, candidates)
+        logits = match(model, kept, embeddings, texts, candidates)
         measured = {
             "form": name,
             "bytes": round(size),
@@ -190,16 +190,17 @@ def encode(model: Model, paths: list[Path]) -> tuple[Tensor, Tensor]:
     return torch.cat(tokens), torch.cat(embeddings)
 
 
-def match(model: Model, tokens: Tensor, texts: list[str], candidates: Tensor) -> NDArray[np.float64]:
+def match(
+    model: Model, tokens: Tensor, embeddings: Tensor, texts: list[str], candidates: Tensor
+) -> NDArray[np.float64]:
     """(T, k, 2) ITM logits of each text with its candidates."""
     photos = candidates.flatten()
     asked = [text for text in texts for _ in range(candidates.shape[1])]
-    logits = [
-        model.match(tokens[photos[start : start + _PAIRS]].to(model.device), asked[start : start + _PAIRS])
-        .double()
-        .cpu()
-        for start in range(0, len(asked), _PAIRS)
-    ]
+    logits = []
+    for start in range(0, len(asked), _PAIRS):
+        some = photos[start : start + _PAIRS]
+        matched = model.match(tokens[some].to(model.device), asked[start : start + _PAIRS], embeddings[some])
+        logits.append(matched.double().cpu())
     return torch.cat(logits).reshape(*candidates.shape, 2).numpy()
 
 

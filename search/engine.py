@@ -31,6 +31,17 @@ class _Encoded:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A picture near the query, with what the ITM head needs of it."""
+
+    content_id: int
+    similarity: float
+    tokens: QuantisedTokens
+    embeddings: NDArray[np.float16]
+    """(32, 256)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Ranked:
     """A picture of the ranking."""
 
@@ -123,69 +134,82 @@ class SearchEngine:
 
     def _rank(self, query: SearchQuery, encoded: _Encoded, neighbours: Sequence[Neighbour]) -> list[_Ranked]:
         looked_at = neighbours[: query.rerank] if query.text is not None or query.without else []
-        tokens = self._features.of([neighbour.content_id for neighbour in looked_at])
-        reranked = self._rerank(query, [neighbour for neighbour in looked_at if neighbour.content_id in tokens], tokens)
+        candidates = self._with_features(looked_at)
+        reranked = self._rerank(query, candidates)
         if query.min_match is not None:
             return [ranked for ranked in reranked if ranked.match is not None and ranked.match >= query.min_match]
-        others = [neighbour for neighbour in neighbours if neighbour.content_id not in tokens]
+        seen = {candidate.content_id for candidate in candidates}
+        others = [neighbour for neighbour in neighbours if neighbour.content_id not in seen]
         return reranked + self._leave_out(encoded, others)
 
-    def _rerank(
-        self, query: SearchQuery, neighbours: Sequence[Neighbour], tokens: dict[int, QuantisedTokens]
-    ) -> list[_Ranked]:
-        """Pictures that the ITM head looked at, best first, without those that a ``without`` text matches."""
-        content_ids = [neighbour.content_id for neighbour in neighbours]
-        similarities = np.array([neighbour.similarity for neighbour in neighbours])
-        kept = np.ones(len(neighbours), dtype=bool)
-        logits, match = np.zeros(len(neighbours)), np.zeros(len(neighbours))
+    def _with_features(self, neighbours: Sequence[Neighbour]) -> list[_Candidate]:
+        """Those that the ITM head can look at."""
+        tokens = self._features.of([neighbour.content_id for neighbour in neighbours])
+        content_ids, embeddings = self._embeddings(list(tokens))
+        of = dict(zip(content_ids, embeddings, strict=True))
+        return [
+            _Candidate(near.content_id, near.similarity, tokens[near.content_id], of[near.content_id])
+            for near in neighbours
+            if near.content_id in of
+        ]
+
+    def _rerank(self, query: SearchQuery, candidates: Sequence[_Candidate]) -> list[_Ranked]:
+        """Candidates, best first, without those that a ``without`` text matches."""
+        similarities = np.array([candidate.similarity for candidate in candidates])
+        kept = np.ones(len(candidates), dtype=bool)
+        logits, match = np.zeros(len(candidates)), np.zeros(len(candidates))
         if query.text is not None:
-            logits, match = self._match(content_ids, tokens, query.text)
+            logits, match = self._match(candidates, query.text)
         for text in query.without:
-            _, unwanted = self._match(content_ids, tokens, text)
+            _, unwanted = self._match(candidates, text)
             kept &= (unwanted < 0.5) | (unwanted <= match)
         scores = self._model.match_weight * logits + similarities
         # Stable: equal scores stay in the order of similarity, on every page.
         return [
-            _Ranked(content_ids[row], float(similarities[row]), None if query.text is None else float(match[row]))
+            _Ranked(
+                candidates[row].content_id,
+                candidates[row].similarity,
+                None if query.text is None else float(match[row]),
+            )
             for row in np.argsort(-scores, kind="stable")
             if kept[row]
         ]
 
-    def _match(
-        self, content_ids: Sequence[int], tokens: dict[int, QuantisedTokens], text: str
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _match(self, candidates: Sequence[_Candidate], text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ITM logits of a match, and its probabilities."""
-        logits = np.zeros((len(content_ids), 2))
-        for start in range(0, len(content_ids), _PAIRS_AT_ONCE):
-            batch = content_ids[start : start + _PAIRS_AT_ONCE]
-            seen = restored([tokens[content_id] for content_id in batch], self._model.device)
-            logits[start : start + len(batch)] = self._model.match(seen, [text] * len(batch)).cpu().numpy()
+        logits = np.zeros((len(candidates), 2))
+        for start in range(0, len(candidates), _PAIRS_AT_ONCE):
+            batch = candidates[start : start + _PAIRS_AT_ONCE]
+            tokens = restored([candidate.tokens for candidate in batch], self._model.device)
+            embeddings = torch.from_numpy(np.stack([candidate.embeddings for candidate in batch]))
+            matched = self._model.match(tokens, [text] * len(batch), embeddings)
+            logits[start : start + len(batch)] = matched.cpu().numpy()
         return logits[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
 
     def _leave_out(self, encoded: _Encoded, neighbours: Sequence[Neighbour]) -> list[_Ranked]:
         """Pictures by similarity, without those that a ``without`` text is nearer to."""
-        ranked = [_Ranked(neighbour.content_id, neighbour.similarity) for neighbour in neighbours]
+        ranked = {neighbour.content_id: _Ranked(neighbour.content_id, neighbour.similarity) for neighbour in neighbours}
         if not (encoded.without and ranked):
-            return ranked
-        ranked, embeddings = self._with_embeddings(ranked)
-        if not ranked:
-            return ranked
+            return list(ranked.values())
+        content_ids, embeddings = self._embeddings(list(ranked))
+        if not content_ids:
+            return []
         # The query's similarity again, by the same sum: a text to leave out that equals the query is not nearer.
-        asked, *unwanted = (embeddings @ np.stack((encoded.query, *encoded.without), axis=1)).max(axis=1).T
+        texts = np.stack((encoded.query, *encoded.without), axis=1)
+        asked, *unwanted = (embeddings.astype(np.float32) @ texts).max(axis=1).T
         nearer = (np.stack(unwanted) > asked).any(axis=0)
-        return [picture for picture, left_out in zip(ranked, nearer, strict=True) if not left_out]
+        return [ranked[content_id] for content_id, left_out in zip(content_ids, nearer, strict=True) if not left_out]
 
-    def _with_embeddings(self, pictures: list[_Ranked]) -> tuple[list[_Ranked], NDArray[np.float32]]:
+    def _embeddings(self, content_ids: list[int]) -> tuple[list[int], NDArray[np.float16]]:
         """The pictures, without those that were dropped since they were found, and their (n, 32, 256) vectors."""
         try:
-            embeddings = self._library.embeddings([picture.content_id for picture in pictures])
+            return content_ids, self._library.embeddings(content_ids)
         except PhotoNotFound:
             held = {}
-            for picture in pictures:
+            for content_id in content_ids:
                 with contextlib.suppress(PhotoNotFound):
-                    held[picture] = self._library.embeddings([picture.content_id])
-            return list(held), np.concatenate([np.empty((0, 32, 256), np.float16), *held.values()]).astype(np.float32)
-        return pictures, embeddings.astype(np.float32)
+                    held[content_id] = self._library.embeddings([content_id])
+            return list(held), np.concatenate([np.empty((0, 32, 256), np.float16), *held.values()])
 
     def _page(self, query: SearchQuery, ranking: Sequence[_Ranked]) -> tuple[SearchResult, ...]:
         shown = ranking[query.offset : query.offset + query.top]

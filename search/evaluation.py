@@ -308,11 +308,13 @@ def _match(
         contents = [content_ids[number // len(texts)] for number in numbers]
         asked = [texts[number % len(texts)] for number in numbers]
         tokens = features.of(sorted(set(contents)))
+        embeddings = dict(zip(tokens, torch.from_numpy(library.embeddings(list(tokens))), strict=True))
         order = sorted(range(len(numbers)), key=lambda pair: len(asked[pair]))
         for first in range(0, len(order), _PAIR_BATCH):
             batch = order[first : first + _PAIR_BATCH]
             seen = restored([tokens[contents[pair]] for pair in batch], model.device)
-            matched = model.match(seen, [asked[pair] for pair in batch])
+            known = torch.stack([embeddings[contents[pair]] for pair in batch])
+            matched = model.match(seen, [asked[pair] for pair in batch], known)
             logits[start + np.array(batch)] = matched.float().cpu().numpy()
         on_progress(EvaluationProgress("matching", start + len(order), len(distinct)))
     return {name: logits[np.searchsorted(distinct, numbers)] for name, numbers in pairs.items()}

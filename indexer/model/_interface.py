@@ -67,8 +67,11 @@ class Model(Protocol):
         """Encode B texts to (B, 256) float32 unit-length embeddings. Never runs the image encoder."""
         ...
 
-    def match(self, tokens: Tensor, texts: Sequence[str]) -> Tensor:
+    def match(self, tokens: Tensor, texts: Sequence[str], embeddings: Tensor | None = None) -> Tensor:
         """ITM logits (B, 2) float32 of B pairs of tokens (B, N, D) and text; ``softmax(...)[:, 1]`` is the
         probability that they match.
+
+        ``embeddings`` (B, 32, 256) of the same photos, where they are at hand, are not made again by a model whose
+        logits start from the ITC similarity.
         """
         ...

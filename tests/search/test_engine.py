@@ -49,7 +49,8 @@ def brute_force(
 
     def match(variant: Variant, text: str) -> tuple[float, float]:
         assert variant.tokens is not None
-        no, yes = model.match(restored([variant.tokens], model.device), [text])[0].tolist()
+        tokens, embeddings = restored([variant.tokens], model.device), torch.from_numpy(variant.embeddings)[None]
+        no, yes = model.match(tokens, [text], embeddings)[0].tolist()
         return yes, 1 / (1 + math.exp(no - yes))
 
     without = [model.encode_texts([text])[0].numpy() for text in query.without]

@@ -73,7 +73,8 @@ class Oracle:
         embeddings = features.embeddings.half().float()  # as a library stores them
         self.similarity = (embeddings @ model.encode_texts(texts).T).amax(dim=1).numpy()
         tokens = restored(quantised(features.tokens), model.device)
-        logits = torch.stack([model.match(tokens[[photo] * len(texts)], texts) for photo in range(len(CAPTIONS))])
+        each = [[photo] * len(texts) for photo in range(len(CAPTIONS))]
+        logits = torch.stack([model.match(tokens[photo], texts, embeddings[photo]) for photo in each])
         self.logit = logits[..., 1].numpy()
         self.probability = logits.softmax(dim=-1)[..., 1].numpy()
         self.weight = model.match_weight

@@ -142,8 +142,11 @@ class Blip2Model:
         return normalize(self._network.text_projection(hidden[:, 0]), dim=-1)
 
     @torch.inference_mode()
-    def match(self, tokens: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, N, D) tokens, B strings -> ITM logits (B, 2) float32, the mean over the 32 query tokens."""
+    def match(self, tokens: Tensor, texts: Sequence[str], embeddings: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """(B, N, D) tokens, B strings -> ITM logits (B, 2) float32, the mean over the 32 query tokens.
+
+        They come of the tokens alone, whatever the ``embeddings``.
+        """
         ids, mask = tokenise(self._tokenizer, texts, self._device)
         return self._pairs.run(self._match, self._on_device(tokens), ids, mask)
 

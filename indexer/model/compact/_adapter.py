@@ -97,6 +97,11 @@ class CompactModel:
         return self._network.embed_texts(*tokenise(self._tokenizer, texts, self._device))
 
     @torch.inference_mode()
-    def match(self, tokens: Tensor, texts: Sequence[str]) -> Tensor:
-        """(B, 50, 256) tokens, B strings -> ITM logits (B, 2) float32."""
-        return self._network.match(tokens.to(self._device).float(), *tokenise(self._tokenizer, texts, self._device))
+    def match(self, tokens: Tensor, texts: Sequence[str], embeddings: Tensor | None = None) -> Tensor:
+        """(B, 50, 256) tokens, B strings -> ITM logits (B, 2) float32.
+
+        Without the photos' ``embeddings`` (B, 32, 256) they are made again, which takes nearly half of the time.
+        """
+        tokens = tokens.to(self._device).float()
+        known = self._network.embed_images(tokens) if embeddings is None else embeddings.to(self._device).float()
+        return self._network.match(tokens, known, *tokenise(self._tokenizer, texts, self._device))

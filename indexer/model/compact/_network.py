@@ -144,12 +144,16 @@ class CompactNetwork(nn.Module):
         hidden: Tensor = self.qformer(query_embeds=embedded, query_length=0, attention_mask=mask).last_hidden_state
         return hidden
 
-    def match(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, 256) tokens, (B, T) token ids and their mask -> (B, 2) ITM logits."""
-        hidden = self.text_hidden(ids, mask)
-        texts = self.embed_text_hidden(hidden, mask)
-        similarity = (self.embed_images(tokens) * texts[:, None]).sum(dim=-1).amax(dim=1)
-        alignment = self.alignment(self.words(hidden, mask), self.places(tokens))
+    def match(self, tokens: Tensor, embeddings: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, 256) tokens and (B, 32, 256) embeddings of photos, (B, T) token ids and mask -> (B, 2) logits."""
+        # A search matches many photos with one text, whose words are read alone once for all of them.
+        distinct, rows = torch.unique(torch.stack([ids, mask], dim=-1), dim=0, return_inverse=True)
+        distinct_ids, distinct_mask = distinct.unbind(dim=-1)
+        hidden = self.text_hidden(distinct_ids, distinct_mask)
+        texts = self.embed_text_hidden(hidden, distinct_mask)[rows]
+        similarity = (embeddings * texts[:, None]).sum(dim=-1).amax(dim=1)
+        vectors, weights = self.words(hidden, distinct_mask)
+        alignment = self.alignment((vectors[rows], weights[rows]), self.places(tokens))
         aligned: Tensor = self.alignment_head(alignment[:, None]).float()
         return self.match_given(similarity, tokens, ids, mask) + aligned
 

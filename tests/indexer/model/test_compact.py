@@ -72,6 +72,17 @@ def test_neither_texts_nor_photos_depend_on_their_batch_mates(model: Model) -> N
     torch.testing.assert_close(pairs[:1], model.match(together.tokens[:1], texts[:1]), atol=1e-4, rtol=0)
 
 
+def test_embeddings_at_hand_change_no_match(model: Model) -> None:
+    features = model.encode_images(_pixels("coffee.png", "chelsea.png", "coffee.png"))
+    texts = ["a cup of coffee", "a cat looks at the camera", "a cat looks at the camera"]
+    alone = torch.cat([model.match(features.tokens[[row]], [text]) for row, text in enumerate(texts)])
+    torch.testing.assert_close(model.match(features.tokens, texts, features.embeddings), alone, atol=1e-4, rtol=0)
+    kept = features.embeddings.half()  # as a library keeps them
+    torch.testing.assert_close(model.match(features.tokens, texts, kept), alone, atol=5e-3, rtol=0)
+    other = model.match(features.tokens, texts, features.embeddings.flip(1).roll(1, 0))
+    assert (other - alone).abs().max() > 0.5  # it is the ones handed over that are used
+
+
 @pytest.mark.parametrize("text", ["", "[SEP] [MASK] <image>", "🐈 🐈", "山の中の猫", "word " * 2000, "\x00\n\t"])
 def test_any_text_is_read(model: Model, text: str) -> None:
     assert torch.isfinite(model.encode_texts([text])).all()
