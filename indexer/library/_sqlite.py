@@ -46,6 +46,7 @@ def create(path: Path) -> None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    _identity(path)  # SQLite would only say that it cannot open what has been deleted
     # isolation_level None: Python's sqlite3 would otherwise begin transactions at statements of its own choosing, and
     # reads of one transaction would not see one state.
     connection = sqlite3.connect(
@@ -69,6 +70,7 @@ def _expect_same_file(entry: ConnectionPoolEntry, _: PoolProxiedConnection, path
 
 
 def _identity(path: Path) -> tuple[int, int]:
+    """Which file has that name now. Raises LibraryNotFound."""
     try:
         status = os.stat(path)  # noqa: PTH116 - for every query: half the time of Path.stat
     except FileNotFoundError:

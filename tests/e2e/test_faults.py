@@ -1,5 +1,6 @@
 """What the real command and service do when a disk is not there, is full, or may not be written to."""
 
+import functools
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,14 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+def job_of(client: httpx.Client, folder: Path) -> dict[str, Any]:
+    """An indexing job that has ended."""
+    started = client.post("/v1/index", json={"folders": [str(folder)]}).json()
+    client.get(f"/v1/jobs/{started['id']}/events")
+    ended: dict[str, Any] = client.get(f"/v1/jobs/{started['id']}").json()
+    return ended
+
+
 def states(folder: Path) -> dict[Path, tuple[object, ...]]:
     """All about every file and folder but when it was last read; the time of change shows even a changed mode."""
     found: dict[Path, tuple[object, ...]] = {}
@@ -48,9 +58,8 @@ def test_no_original_changes(tmp_path: Path) -> None:
     settings = ServiceSettings(library=tmp_path / "library", device="cpu", allowed_folders=(folder,))
     with running(settings) as client:
         for _ in range(2):
-            job = client.post("/v1/index", json={"folders": [str(folder)]}).json()
-            client.get(f"/v1/jobs/{job['id']}/events")
-        assert client.get(f"/v1/jobs/{job['id']}").json()["summary"]["unchanged"] > 40
+            job = job_of(client, folder)
+        assert job["summary"]["unchanged"] > 40
         results = client.get("/v1/search", params={"q": "a photo", "top": 100}).json()["results"]
         assert len(results) > 30
         for result in results[:10]:
@@ -79,19 +88,12 @@ def test_a_disk_that_is_not_mounted_empties_nothing_until_told_so(photos: Path, 
     assert present() == "10"
 
     with running(ServiceSettings(library=library, device="cpu")) as client:
-
-        def index() -> dict[str, Any]:
-            job = client.post("/v1/index", json={"folders": [str(photos)]}).json()
-            client.get(f"/v1/jobs/{job['id']}/events")
-            summary: dict[str, Any] = client.get(f"/v1/jobs/{job['id']}").json()["summary"]
-            return summary
-
-        summary = index()
+        summary = job_of(client, photos)["summary"]
         assert (summary["removed"], summary["unchanged"]) == (0, 5)
         assert [f"5 of 10 photos in {photos} are not there" in note for note in summary["notes"]] == [True]
 
         shutil.move(photos, tmp_path / "gone")
-        summary = index()
+        summary = job_of(client, photos)["summary"]
         assert summary["removed"] == 0
         assert [f"{photos} is gone or empty, like a disk" in note for note in summary["notes"]] == [True]
         assert len(client.get("/v1/search", params={"q": "a photo"}).json()["results"]) == 10
@@ -124,6 +126,34 @@ def test_a_disk_that_is_full_and_then_read_only(photos: Path, disk: Path) -> Non
     assert "cannot be opened for writing" in one_line(refused.stderr)
     remount(disk, "rw")
     assert "10 unchanged" in photoseek("index", photos, library=library).stdout
+
+
+def test_a_service_whose_disk_is_full(photos: Path, disk: Path) -> None:
+    library = disk / "library"
+    with running(ServiceSettings(library=library, device="cpu", allowed_folders=(photos,))) as client:
+        leave_room(disk, 150_000)
+        job = job_of(client, photos)
+        assert (job["state"], f"The disk that holds {library}" in job["error"]) == ("failed", True)
+        assert client.get("/v1/search", params={"q": "a photo"}).is_success
+        remount(disk, "size=50m")
+        assert job_of(client, photos)["summary"]["failed"] == 0
+        assert len(client.get("/v1/search", params={"q": "a photo"}).json()["results"]) == 10
+
+
+def test_a_service_whose_library_is_deleted_and_made_again(photos: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    photoseek("index", photos, library=library)
+    with running(ServiceSettings(library=library, device="cpu")) as client:
+        search = functools.partial(client.get, "/v1/search", params={"q": "a photo"})
+        assert len(search().json()["results"]) == 10
+        shutil.rmtree(library)
+        start = client.post("/v1/index", json={"folders": [str(photos)]})
+        for refused in (search(), start, client.get("/v1/status"), client.get("/v1/photos/1/thumbnail")):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (500, "library_error")
+            assert "photoseek index FOLDER --library" in refused.json()["error"]["message"]
+        assert client.get("/healthz").is_success
+        photoseek("index", photos / "here", library=library)
+        assert len(search().json()["results"]) == 5
 
 
 def test_a_library_that_may_not_be_written_to(photos: Path, tmp_path: Path) -> None:
