@@ -48,6 +48,9 @@ class ServiceSettings:
     """Connections at once; a further one takes the place of the one that has gone longest without a request."""
     requests_at_once: int = 256
     """Requests of all kinds that are taken at once; further ones are refused with 503."""
+    bytes_at_once: int = 512 * 2**20
+    """Bodies of the requests that are taken at once, together; further ones are refused with 503. An upload is kept on
+    the disk until it is whole."""
     watchers: int = 64
     """Clients that may follow one job at once; further ones are refused with 503."""
     search_threads: int = 2

@@ -121,6 +121,18 @@ def test_requests_at_once(directory: Path) -> None:
             pass
 
 
+def test_bytes_at_once(directory: Path) -> None:
+    settings = ServiceSettings(library=directory, device="cpu", bytes_at_once=20)
+    with running(settings) as client:
+        with _unfinished(client):  # two bytes
+            while client.post("/v1/index", content=b"x" * 19).status_code != 503:  # until that request is there
+                pass
+            assert client.post("/v1/index", content=b"x" * 18).status_code == 422
+        while client.post("/v1/index", content=b"x" * 19).status_code == 503:  # until that request has left
+            pass
+        assert_refused(client.post("/v1/index", content=b"x" * 21), 503, "busy")
+
+
 def test_a_request_that_never_arrives(directory: Path) -> None:
     settings = ServiceSettings(library=directory, device="cpu", client_seconds=0.5)
     with running(settings, ready=False) as client, _unfinished(client) as waiting:
