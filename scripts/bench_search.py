@@ -1,8 +1,9 @@
 """How fast, how well and how large a library of many photos searches, beside the exact scan of it.
 
-    python scripts/bench_search.py --photos 20000                    a table
-    python scripts/bench_search.py --photos 100000 --json            one JSON object
-    python scripts/bench_search.py --photos 20000 --from FOLDER      mixtures of the photos of a folder
+    python scripts/bench_search.py --photos 20000                              a table
+    python scripts/bench_search.py --photos 100000 --json                      one JSON object
+    python scripts/bench_search.py --photos 20000 --from FOLDER                mixtures of the photos of a folder
+    python scripts/bench_search.py --photos 1000 10000 100000 --plots docs     one after the other, and plots of all
 
 Makes a library of so many pictures with vectors that have the geometry of real ones: each is a mixture, with a little
 noise, of the vectors of three real photos, query by query. The real ones are those below a folder, or crops of the
@@ -37,10 +38,12 @@ from indexer.library._current_vectors import reader
 from indexer.library._vectors import VectorIndex
 from indexer.model import Model, load_model
 from indexer.photos import SUPPORTED, open_rgb, squash
+from scripts import plots
 from scripts.sample_library import write_samples
 
 _CHUNK = 1000
 _EXACT_AT_MOST = 20_000
+_CLIENTS = (1, 8, 64)
 _SHARES = (0.5, 0.05, 0.005, 0.0005)
 _SUBJECTS = (
     "a dog",
@@ -61,36 +64,61 @@ TEXTS = tuple(f"{subject} {scene}" for subject in _SUBJECTS for scene in _SCENES
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, and report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=int, default=20_000, metavar="N")
+    parser.add_argument("--photos", type=int, nargs="+", default=[20_000], metavar="N")
     parser.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help="photos to mix")
     parser.add_argument("--real", type=int, default=400, metavar="N", help="real photos, or crops, to mix")
     parser.add_argument("--exact-up-to", type=int, default=0, metavar="N", help="as of Library.open; 0 compresses all")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where the library is made; else a temporary folder")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write search-time.png and search-rate.png there")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     torch.set_num_threads(2)
     faiss.omp_set_num_threads(2)
-    work = Path(tempfile.mkdtemp(prefix="photoseek-bench-", dir=options.work))
-    try:
-        result, filtered = _measure(work, options)
-    finally:
-        shutil.rmtree(work)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:24}{value}")
-        for share, (milliseconds, recall) in filtered.items():
-            print(f"of {share:7.2%}: {milliseconds:8.2f} ms, recall {recall:.4f}")
+    results = []
+    for count in options.photos:
+        work = Path(tempfile.mkdtemp(prefix="photoseek-bench-", dir=options.work))
+        try:
+            result, filtered = _measure(work, count, options)
+        finally:
+            shutil.rmtree(work)
+        _report(result, filtered, as_json=options.json)
+        results.append(result)
+    if options.plots is not None:
+        _plot(options.plots, results)
     return 0
 
 
-def _measure(work: Path, options: argparse.Namespace) -> tuple[dict[str, Any], dict[float, tuple[float, float]]]:
+def _report(result: dict[str, Any], filtered: dict[float, tuple[float, float]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result), flush=True)
+        return
+    for name, value in result.items():
+        print(f"{name:24}{value}")
+    for share, (milliseconds, recall) in filtered.items():
+        print(f"of {share:7.2%}: {milliseconds:8.2f} ms, recall {recall:.4f}", flush=True)
+
+
+def _plot(folder: Path, results: Sequence[dict[str, Any]]) -> None:
+    times = {
+        name: [(each["photos"], each[figure]) for each in results]
+        for name, figure in (("exact scan", "exact_p50_ms"), ("compressed, rescored exactly", "ours_p50_ms"))
+    }
+    rates = {
+        f"{clients} client{'s' * (clients > 1)}": [(each["photos"], each["qps"][str(clients)]) for each in results]
+        for clients in _CLIENTS
+    }
+    plots.lines(folder / "search-time.png", "pictures", "median time of a search, ms", times)
+    plots.lines(folder / "search-rate.png", "pictures", "searches a second", rates)
+
+
+def _measure(
+    work: Path, count: int, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[float, tuple[float, float]]]:
     model = load_model("compact", "cpu")
     real = encoded(model, list(pictures(options.folder, options.real, work)))
     queries = model.encode_texts(TEXTS).float().cpu().numpy()
-    directory, mixtures = work / "library", mixed(real, options.photos, seed=0)
-    similarities, exact_p50 = _fill(directory, model, mixtures, options.photos, queries)
+    directory = work / "library"
+    similarities, exact_p50 = _fill(directory, model, mixed(real, count, seed=0), count, queries)
     with Library.open(directory, options.exact_up_to) as library, library.writer() as writer:
         writer.refresh_vectors()
     started = time.perf_counter()
@@ -100,17 +128,17 @@ def _measure(work: Path, options: argparse.Namespace) -> tuple[dict[str, Any], d
         found, times = _timed(library, queries)
         status = library.status()
         filtered = {share: _filtered(library, queries, similarities, share) for share in _SHARES}
-        qps = {str(clients): round(_throughput(library, queries, clients), 1) for clients in (1, 8, 64)}
-        add_s = _add_more(library, model, real, options.photos, queries)
+        qps = {str(clients): round(_throughput(library, queries, clients), 1) for clients in _CLIENTS}
+        add_s = _add_more(library, model, real, count, queries)
     ours_p50 = statistics.median(times) * 1000
     result = {
-        "photos": options.photos,
+        "photos": count,
         "exact_p50_ms": round(exact_p50, 2),
         "ours_p50_ms": round(ours_p50, 2),
         "speedup": round(exact_p50 / ours_p50, 2),
         "recall_at_10": round(_recall(found, similarities), 4),
         "ram_bytes_per_photo": status.index_ram_bytes,
-        "disk_bytes_per_photo": round((status.bytes["catalog"] + status.bytes["vectors"]) / options.photos),
+        "disk_bytes_per_photo": round((status.bytes["catalog"] + status.bytes["vectors"]) / count),
         "open_s": round(open_s, 3),
         "add_1000_s": round(add_s, 3),
         "qps": qps,
