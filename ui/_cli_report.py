@@ -128,7 +128,10 @@ def print_evaluation(evaluation: "Evaluation") -> None:
             name,
             head,
             str(direction.queries),
-            *(f"{value:.1f}" for value in (found.r1, found.r5, found.r10, found.median_rank)),
+            _measured(found.r1, found.r1_ci),
+            _measured(found.r5, found.r5_ci),
+            _measured(found.r10, found.r10_ci),
+            _measured(found.median_rank, found.median_rank_ci),
         )
         for name, direction in directions.items()
         if direction is not None
@@ -139,7 +142,13 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     if evaluation.itm_calibration is not None:
         calibration = evaluation.itm_calibration
         print_line(f"match probability: AUROC {calibration.auroc:.3f}, calibration error {calibration.ece:.3f}")
-    note(f"{count(evaluation.photos, 'photo')}, {count(evaluation.captions, 'caption')}; intervals: --json")
+    note(f"{count(evaluation.photos, 'photo')}, {count(evaluation.captions, 'caption')}; in brackets 95 % intervals")
+
+
+def _measured(value: float, interval: tuple[float, float]) -> str:
+    """25.0, (23.8, 26.2) -> "25.0 (23.8–26.2)"."""
+    low, high = interval
+    return f"{value:.1f} ({low:.1f}–{high:.1f})"
 
 
 def _why_nothing(response: "SearchResponse") -> str:
