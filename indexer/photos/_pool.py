@@ -72,9 +72,9 @@ class Vanished:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Broken:
-    """No decoder process can be started at all."""
+    """Nothing more is decoded: no decoder process can be started, or its thread failed."""
 
-    error: PhotoSeekError
+    error: Exception
 
 
 DecoderEvent = Hashed | Decoded | Failed | Vanished | Broken
@@ -177,7 +177,7 @@ class _Decoder(threading.Thread):
             while not self._closing.is_set():
                 with contextlib.suppress(queue.Empty):
                     self._read(*self._tasks.get(timeout=_TICK))
-        except _CannotStartError as error:
+        except Exception as error:  # whatever it is must be told: the run waits for this thread
             if not self._closing.is_set():
                 self._events.put(Broken(error))
         finally:
@@ -239,7 +239,7 @@ class _Decoder(threading.Thread):
             connection.send(message)
             if connection.poll(self._limits.seconds):
                 return connection.recv()
-        except (EOFError, OSError):
+        except Exception:  # the connection ended, or what came cannot be unpickled
             raise _DiedError(self._cause_of_death()) from None
         raise _DiedError(f"reading it took longer than {self._limits.seconds:g} seconds and was stopped")
 
@@ -255,15 +255,22 @@ class _Decoder(threading.Thread):
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # never fork: torch and FAISS have threads in this process
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=work,
-            args=(theirs, self._image_size, self._limits.memory),
-            name="photoseek-decoder",
-            daemon=True,
-        )
-        self._process.start()
-        theirs.close()
+        try:
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=work,
+                args=(theirs, self._image_size, self._limits.memory),
+                name="photoseek-decoder",
+                daemon=True,
+            )
+            with theirs:
+                process.start()
+        except OSError as error:
+            raise _CannotStartError(
+                f"a decoder process cannot be started: {error.strerror or error}. Close what else is open, or raise "
+                "the limit, and index again: it goes on where it stopped."
+            ) from error
+        self._connection, self._process = ours, process
 
     def _expect_ready(self, connection: Connection) -> None:
         try:
@@ -278,7 +285,9 @@ class _Decoder(threading.Thread):
         assert self._process is not None
         self._process.join(timeout=1.0)
         code = self._process.exitcode
-        if code is not None and code < 0:
+        if code is None:
+            return "the decoder's answer cannot be read"
+        if code < 0:
             name = signal.Signals(-code).name
             hint = "; the machine may be out of memory" if -code == signal.SIGKILL else ""
             return f"the decoder crashed on it ({name}{hint})"

@@ -1,19 +1,23 @@
 """Decoder processes that crash, hang, or are told to go."""
 
+import contextlib
 import hashlib
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
-from indexer.photos import Decoded, DecoderPool, Failed, Hashed, Vanished, read_photo
+from indexer.errors import PhotoSeekError
+from indexer.photos import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished, read_photo
 from tests.indexer.photos.pictures import quadrants, save
 
 Events = queue.SimpleQueue[object]
@@ -33,6 +37,28 @@ def pool(events: Events) -> Iterator[DecoderPool]:
 def children() -> list[psutil.Process]:
     """The decoder processes of this one, among the servers and the browser that other tests keep running."""
     return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@contextlib.contextmanager
+def room_for_files(spare: int) -> Iterator[None]:
+    """This process may open ``spare`` more files."""
+    probes = [os.open(os.devnull, os.O_RDONLY) for _ in range(spare + 1)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probes[-1], before[1]))
+    for probe in probes:
+        os.close(probe)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def gibberish(connection: Connection, _image_size: int, _memory_limit: int) -> None:
+    """A decoder whose memory was overwritten."""
+    connection.send(None)
+    connection.recv()
+    connection.send_bytes(b"no pickle")
+    connection.recv()
 
 
 def next_hashed(events: Events) -> Hashed:
@@ -139,6 +165,32 @@ def test_a_file_that_balloons_costs_one_photo(events: Events, tmp_path: Path) ->
         assert process.memory_info().rss < 600 << 20
     assert outcomes[1] == Failed(1, "not enough memory to decode the picture")
     assert [type(outcome) for outcome in outcomes] == [Decoded, Failed, Decoded]
+
+
+@pytest.mark.parametrize("spare", [0, 2, 4])
+def test_a_process_that_cannot_be_started_is_told(
+    pool: DecoderPool, events: Events, tmp_path: Path, spare: int
+) -> None:
+    photo = save(quadrants(), tmp_path / "0.png")
+    with room_for_files(spare):
+        pool.submit(0, photo)
+        broken = events.get(timeout=60)
+    assert isinstance(broken, Broken)
+    assert isinstance(broken.error, PhotoSeekError)
+    assert "a decoder process cannot be started: Too many open files" in str(broken.error)
+
+
+def test_an_answer_that_cannot_be_read_costs_one_photo(
+    events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DecoderPool(1, 32, events) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr("indexer.photos._pool.work", gibberish)
+            pool.submit(0, save(quadrants(), tmp_path / "0.png"))
+            assert events.get(timeout=60) == Failed(0, "the decoder's answer cannot be read")
+        pool.submit(1, tmp_path / "0.png")
+        next_hashed(events).answer(True)
+        assert isinstance(events.get(timeout=60), Decoded)
 
 
 @pytest.mark.timeout(60)
