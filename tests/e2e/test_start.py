@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.command import ROOT, answers, environment
 
@@ -77,13 +78,44 @@ def test_check_finds_the_coffee_in_the_sample_library(checkout: Path) -> None:
     assert not (checkout / "own-library").exists(), "samples are kept apart from one's own photos"
 
 
-@pytest.mark.parametrize("arguments", [["--check"], ["--check", ""], ["--unknown"]])
-def test_wrong_usage(checkout: Path, arguments: list[str]) -> None:
+def test_check_may_follow_the_folders(checkout: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "my photos"
+    photos.mkdir()
+    Image.effect_noise((64, 48), 50).save(photos / "noise.png")
+    process = start(checkout, photos, "--check", "noise")
+    output, errors = process.communicate(timeout=200)
+
+    assert process.returncode == 0, errors
+    assert output.splitlines()[-1].endswith(f"\t{photos / 'noise.png'}")
+    assert (checkout / "own-library").exists()
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_is_what_was_asked_for(checkout: Path, option: str) -> None:
+    process = start(checkout, "some folder", option)
+    output, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 0
+    assert "./scripts/start [FOLDER...]" in output
+    assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--check"], "--check needs the words"),
+        (["--check", ""], "--check needs the words"),
+        (["some folder", "--unknown"], "There is no option --unknown"),
+    ],
+)
+def test_wrong_usage(checkout: Path, arguments: list[str], said: str) -> None:
     process = start(checkout, *arguments)
-    _, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
 
     assert process.returncode == 2
-    assert "./scripts/start [FOLDER...]" in errors
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert output == ""
 
 
 def test_opens_page_and_service_until_interrupted(checkout: Path) -> None:
