@@ -6,10 +6,11 @@ from indexer.errors import ServiceError
 from ui import _app_address as address
 from ui._app_service import client
 from ui._app_style import plain
-from ui.client import Results, Search, ServiceUnreachable, ServiceWarmingUp
+from ui.client import Results, Search, ServiceTooSlow, ServiceUnreachable, ServiceWarmingUp
 from ui.wording import percent
 
 _EXAMPLES = ("two dogs running on a beach", "a birthday cake with candles", "a red car in the snow", "a cup of coffee")
+_START = "./scripts/start              # in its folder\nphotoseek ui --library DIR   # where it is installed"
 
 
 def show_error(error: ServiceError) -> None:
@@ -18,6 +19,8 @@ def show_error(error: ServiceError) -> None:
         _wait_until_ready()
     elif isinstance(error, ServiceUnreachable):
         _service_down(error)
+    elif isinstance(error, ServiceTooSlow):
+        _service_busy(error)
     else:
         with _panel("error", ":material/error:", "That did not work"):
             st.markdown(plain(str(error)))
@@ -76,8 +79,17 @@ def show_warming_up() -> None:
 
 def _service_down(error: ServiceError) -> None:
     with _panel("down", ":material/cloud_off:", "The search service is not running"):
-        st.markdown(f"{plain(str(error))} Start it in a terminal, then try again:")
-        st.code("photoseek serve", language=None)
+        st.markdown(f"{plain(str(error))} Start PhotoSeek again in a terminal, as it was started before:")
+        st.code(_START, language=None)
+        st.button("Try again", type="primary", icon=":material/refresh:")
+
+
+def _service_busy(error: ServiceError) -> None:
+    with _panel("busy", ":material/hourglass_disabled:", "The search service takes too long"):
+        st.markdown(
+            f"{plain(str(error))} It may be busy with an index or with other searches; if it never answers, start "
+            "PhotoSeek again."
+        )
         st.button("Try again", type="primary", icon=":material/refresh:")
 
 

@@ -18,6 +18,10 @@ class ServiceUnreachable(ServiceError):
     """Nothing answers at the service's address."""
 
 
+class ServiceTooSlow(ServiceError):
+    """The service is there, but did not answer in time."""
+
+
 class ServiceWarmingUp(ServiceError):
     """The service is there and its model is still loading: ask again in a moment."""
 
@@ -189,16 +193,19 @@ class Job:
 class Client:
     """Talks to one search service. Safe to use from several threads.
 
-    Every method raises ServiceUnreachable when nothing answers, ServiceWarmingUp while the model loads, NotFound for an
-    unknown id, and ServiceError for any other refusal, each with the service's own message. Nothing is retried.
+    ``timeout`` is how many seconds it may keep silent before it has given its answer.
+
+    Every method raises ServiceUnreachable when nothing answers, ServiceTooSlow when the answer does not come in time,
+    ServiceWarmingUp while the model loads, NotFound for an unknown id, and ServiceError for any other refusal, each
+    with the service's own message. Nothing is retried.
     """
 
-    def __init__(self, service: str = DEFAULT_SERVICE, token: str | None = None) -> None:
+    def __init__(self, service: str = DEFAULT_SERVICE, token: str | None = None, *, timeout: float = 60) -> None:
         self.service = service.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # No proxy from the environment: the service is the user's own machine, or one they named.
         self._http = httpx.Client(
-            base_url=self.service, headers=headers, timeout=httpx.Timeout(60, connect=3), trust_env=False
+            base_url=self.service, headers=headers, timeout=httpx.Timeout(timeout, connect=3), trust_env=False
         )
 
     @classmethod
@@ -287,8 +294,8 @@ class Client:
     def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **content)
-        except httpx.TimeoutException:
-            raise ServiceUnreachable(f"The service at {self.service} took too long to answer. Try again.") from None
+        except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout):
+            raise ServiceTooSlow(f"The service at {self.service} took too long to answer. Try again.") from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise ServiceUnreachable(f"No service answers at {self.service} ({error}).") from None
         if not response.is_success:

@@ -74,7 +74,8 @@ def test_a_service_that_is_down_says_how_to_start_it_and_is_found_again(page: Pa
         page.goto(app)
         expect(page.get_by_role("searchbox", name="Describe the photo")).to_be_visible()
         expect(page.get_by_role("heading", name="The search service is not running")).to_be_visible()
-        expect(page.get_by_text("photoseek serve")).to_be_visible()
+        expect(page.get_by_text("./scripts/start")).to_be_visible()
+        expect(page.get_by_text("photoseek ui --library")).to_be_visible()
         with running_service(tmp_path / "library", port=port):
             page.get_by_role("button", name="Try again").click()
             expect(page.get_by_role("heading", name="Your library is empty")).to_be_visible()

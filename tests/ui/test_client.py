@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 from indexer.errors import ServiceError
 from tests.browser.pictures import write_album
 from tests.browser.servers import free_port, index, running_service
-from ui.client import Client, NotFound, Search, ServiceUnreachable
+from ui.client import Client, NotFound, Search, ServiceTooSlow, ServiceUnreachable
 
 TOKEN = "a-token-of-the-tests"
 
@@ -157,6 +158,13 @@ def test_nobody_there_says_where(client: Client) -> None:
     with Client("not an address") as stranger, pytest.raises(ServiceUnreachable, match="not an address"):
         stranger.status()
     assert client.ready()
+
+
+def test_a_service_that_keeps_silent_is_slow_rather_than_gone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(address, timeout=0.2) as client, pytest.raises(ServiceTooSlow, match=f"{address} took too long"):
+            client.status()
 
 
 def test_the_environment_names_service_and_token(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
