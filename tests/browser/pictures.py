@@ -7,7 +7,7 @@ from PIL import Image
 
 from scripts.sample_library import write_samples
 
-TRIP_DATE, TRIP_CAMERA, TRIP_PLACE = "2019:07:14 16:20:00", "Canon EOS 5D", (48.8584, 2.2945)
+TRIP = ("2019:07:14 16:20:00", "Canon EOS 5D", (48.8584, 2.2945))
 
 
 def write_album(folder: Path) -> None:
@@ -21,8 +21,7 @@ def write_album(folder: Path) -> None:
     trip.mkdir()
     for name in ("china", "rocket", "moon"):
         sample = next(path for path in samples if path.stem == name)
-        with Image.open(sample) as picture:
-            picture.convert("RGB").save(trip / f"trip-{name}.jpg", quality=90, exif=_trip_exif())
+        write_taken(sample, trip / f"trip-{name}.jpg", *TRIP)
     shutil.copy(folder / "samples" / "coffee.png", trip / "coffee-again.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
 
@@ -41,19 +40,21 @@ def write_many(folder: Path, samples: Path, count: int) -> None:
         _write_crop(sources[number % len(sources)], folder / f"picture-{number:03}.png", number // len(sources))
 
 
+def write_taken(source: Path, target: Path, date: str, camera: str, place: tuple[float, float]) -> None:
+    """A JPEG of a picture with what a camera notes in it; degrees of latitude and longitude, north and east."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = camera.split(maxsplit=1)[0], camera
+    exif.get_ifd(0x8769)[0x9003] = date
+    latitude, longitude = place
+    exif.get_ifd(0x8825).update({1: "N", 2: _degrees(latitude), 3: "E", 4: _degrees(longitude)})
+    with Image.open(source) as picture:
+        picture.convert("RGB").save(target, quality=90, exif=exif)
+
+
 def _write_crop(source: Path, target: Path, number: int) -> None:
     with Image.open(source) as picture:
         rgb = picture.convert("RGB")
     rgb.crop((number, number, rgb.width // 2 + number, rgb.height // 2 + number)).resize((240, 180)).save(target)
-
-
-def _trip_exif() -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0110] = TRIP_CAMERA.split(maxsplit=1)[0], TRIP_CAMERA
-    exif.get_ifd(0x8769)[0x9003] = TRIP_DATE
-    latitude, longitude = TRIP_PLACE
-    exif.get_ifd(0x8825).update({1: "N", 2: _degrees(latitude), 3: "E", 4: _degrees(longitude)})
-    return exif
 
 
 def _degrees(angle: float) -> tuple[float, float, float]:

@@ -19,7 +19,8 @@ from PIL import Image
 from indexer.errors import LibraryNotFound
 from indexer.library import Library
 from scripts.sample_library import write_samples
-from tests.command import COMMAND, ROOT, environment, photoseek
+from tests.browser.pictures import write_taken
+from tests.command import COMMAND, ROOT, environment, photoseek, photoseek_here
 
 JPEGS = ("china.jpg", "flower.jpg", "hubble_deep_field.jpg", "rocket.jpg")
 
@@ -40,6 +41,20 @@ def library(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     library = tmp_path_factory.mktemp("library") / "of mine"
     photoseek("index", photos, library=library)
     return library
+
+
+@pytest.fixture(scope="module")
+def outings(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two outings with a photo each: a temple in Paris, a cup of coffee in Bern."""
+    outings = tmp_path_factory.mktemp("outings")
+    for name in ("paris", "bern"):
+        (outings / name).mkdir()
+    paris = ("2019:07:14 16:20:00", "Canon EOS 5D", (48.8584, 2.2945))
+    bern = ("2021:02:03 10:00:00", "NIKON D750", (46.948, 7.4474))
+    write_taken(photos / "china.jpg", outings / "paris" / "temple.jpg", *paris)
+    write_taken(photos / "coffee.png", outings / "bern" / "coffee.jpg", *bern)
+    photoseek_here("index", outings, library=outings / "library")
+    return outings
 
 
 def on_terminal(*arguments: str | Path, library: Path) -> str:
@@ -209,6 +224,31 @@ class TestSearch:
         done = photoseek("search", "--like", photos / "moon.png", "--paths", library=library)
 
         assert done.stdout.splitlines()[0] == str(photos / "moon.png")
+
+    @pytest.mark.parametrize(
+        ("option", "value", "kept"),
+        [
+            ("--after", "2021-02-03", "bern/coffee.jpg"),
+            ("--before", "2019-07-14", "paris/temple.jpg"),
+            ("--near", "48.86,2.35,10", "paris/temple.jpg"),
+            ("--camera", "nikon", "bern/coffee.jpg"),
+            ("--folder", "bern", "bern/coffee.jpg"),
+            ("--not", "a cup of coffee", "paris/temple.jpg"),
+        ],
+    )
+    def test_each_filter_keeps_what_it_says(
+        self,
+        option: str,
+        value: str,
+        kept: str,
+        outings: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(outings)  # the folder may be a relative one
+        photoseek_here("search", "something", option, value, "--paths", library=outings / "library")
+
+        assert capfd.readouterr().out == f"{outings / kept}\n"
 
     def test_filters(self, photos: Path, library: Path, tmp_path: Path) -> None:
         jpegs = photoseek("search", "something", "--format", "jpeg", "--paths", library=library).stdout.splitlines()

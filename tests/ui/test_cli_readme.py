@@ -1,16 +1,20 @@
-"""The README says what the command does: every option it lists exists, and every option that exists is listed."""
+"""The README says what the command does: its examples run, and the options it lists are those that exist."""
 
+import contextlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import typer
 
-from tests.command import ROOT
+from tests.browser.pictures import write_album
+from tests.command import ROOT, photoseek_here
 from ui.cli import app
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,8 +41,10 @@ def listed() -> dict[str, str]:
     return {line.split()[1]: line for line in joined.splitlines() if line.startswith("photoseek ")}
 
 
-def examples() -> list[list[str]]:
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("photoseek ")]
+def examples(command: str) -> list[list[str]]:
+    """Words of the README's lines of ``photoseek COMMAND``, of which there must be one."""
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith(f"photoseek {command} ")]
+    assert lines
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
@@ -51,17 +57,36 @@ def test_lists_every_option(command: str) -> None:
     assert set(re.findall(r"--[a-z-]+", listed()[command])) == options_of(command)
 
 
-@pytest.mark.parametrize("example", examples(), ids=" ".join)
-def test_examples_parse(example: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "summer.jpg").write_bytes(b"any file: only the line is parsed here")
-    command, *arguments = example
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with pictures, as the examples suppose; its library is made by the examples that index."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "Pictures").mkdir()
+    write_album(home / "Pictures")
+    shutil.copyfile(home / "Pictures" / "samples" / "flower.jpg", home / "summer.jpg")
+    for example in examples("index"):
+        run(example, home)
+    return home
 
-    GROUP.commands[command].make_context(command, arguments)
+
+def run(example: Sequence[str], home: Path) -> None:
+    """Run an example as a shell in the home folder would."""
+    with contextlib.chdir(home), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        photoseek_here(
+            *(Path(word).expanduser() if word.startswith("~") else word for word in example), library=home / "library"
+        )
 
 
-def test_there_are_examples() -> None:
-    assert {example[0] for example in examples()} >= {"index", "search"}
+@pytest.mark.parametrize("example", examples("search"), ids=" ".join)
+def test_examples_find_photos(example: Sequence[str], home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(example, home)
+
+    found = set(re.findall(r"[\w-]+\.(?:png|jpg)", capfd.readouterr().out))
+    if {"--camera", "--near"} & set(example):
+        assert found == {"trip-china.jpg", "trip-moon.jpg", "trip-rocket.jpg"}
+    elif "--min-match" not in example:
+        assert len(found) >= 20
 
 
 def test_says_why_each_dependency_is_there() -> None:
