@@ -116,6 +116,7 @@ def index_folders(
             _activate(library, writer, model, notes)
         with timed("run", "save vectors"):
             writer.refresh_vectors()
+        notes += library.take_notes()
     meter.enter("done")
     seconds = time.monotonic() - started
     profile = tally.stopwatch.profile(seconds, {"decoders": workers, "model": len(models)})

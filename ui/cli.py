@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 an error (one line on standard error), 2 wrong usage, 130 
 needs only when it runs, so that ``--help``, ``status`` and ``failures`` never wait for PyTorch.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -226,11 +227,15 @@ def search(
     )
     with Library.open(library) as opened:
         from indexer.model import load_model
+        from search.decoding import Decoding
         from search.document import search_document
         from search.engine import SearchEngine
 
         loaded = load_model(_model_name(opened) or "compact", device)
-        response = SearchEngine(opened, loaded).search(query)
+        with contextlib.closing(Decoding(processes=1)) as decoding:
+            response = SearchEngine(opened, loaded, decoding.pixels).search(query)
+        for note in opened.take_notes():
+            output.note(note)
     if as_json:
         output.print_json(search_document(response))
     elif paths:
@@ -356,6 +361,8 @@ def verify(
         with Library.open(library) as opened:
             verified = opened.verify()
     report.print_verification(verified)
+    for note in verified.notes:
+        output.note(note)
     if not verified.ok:
         output.note("These need more than a repair." if repair else "To repair what can be: photoseek verify --repair")
         raise typer.Exit(1)
@@ -407,10 +414,11 @@ def evaluate(
 
 
 def _open_picture(path: Path) -> "Image":
-    from indexer.photos import open_rgb
+    from search.decoding import Decoding
 
     try:
-        return open_rgb(path)
+        with contextlib.closing(Decoding(processes=1)) as decoding:
+            return decoding.picture(path)
     except PhotoUnreadable as error:
         raise PhotoUnreadable(f"{path}: {error}") from error
 

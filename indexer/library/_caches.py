@@ -1,10 +1,11 @@
 """Caches of what can be made again from the photos: thumbnails, and what the matching head needs of each photo.
 
 One file a picture, named by the digest of the picture. A file ends with a checksum of itself, so that a damaged one is
-a miss; what precedes it is as it was given, so that a thumbnail is a WebP file that any viewer opens.
+a miss, and told; what precedes it is as it was given, so that a thumbnail is a WebP file that any viewer opens.
 """
 
 import contextlib
+import shutil
 import struct
 import tempfile
 import zlib
@@ -15,6 +16,7 @@ import numpy as np
 
 from indexer.embedding import ModelIdentity
 from indexer.library._byte_budget import ByteBudget
+from indexer.library._damage import Damage
 from indexer.tokens import QuantisedTokens
 
 _MAGIC = b"PSk1"
@@ -26,16 +28,27 @@ _TOKENS = ".tokens"
 class FileCache:
     """Bytes by digest, in files. Safe to use from several threads and processes."""
 
-    def __init__(self, directory: Path, suffix: str) -> None:
+    def __init__(self, directory: Path, suffix: str, kind: str, damage: Damage) -> None:
+        """``kind``: what it holds, in the plural; ``damage`` is told of files that are not whole."""
+        self.kind = kind
         self._directory = directory
         self._suffix = suffix
+        self._damage = damage
 
     def get(self, digest: str) -> bytes | None:
-        """What was put; None if there is nothing, or nothing whole."""
+        """What was put; None if there is nothing, or nothing whole, which is then dropped."""
         try:
-            return _unsealed(self.path(digest).read_bytes())
+            data = read_whole(self.path(digest))
         except OSError:
             return None
+        if data is None:
+            self.drop(digest)
+        return data
+
+    def drop(self, digest: str) -> None:
+        """Remove, and tell of, a file that proved damaged."""
+        self._damage.of_file(self.kind)
+        self.remove(digest)
 
     def put(self, digest: str, data: bytes) -> None:
         """Keep, in place of what there was. Where nothing can be written, nothing is kept: it is only a cache."""
@@ -48,8 +61,8 @@ class FileCache:
             self.path(digest).unlink()
 
     def files(self) -> Iterator[Path]:
-        """Every file there is, whatever it is."""
-        return (path for path in self._directory.rglob("*") if path.is_file())
+        """Every file there is, whatever it is, and folders where a file should be."""
+        return (path for path in self._directory.rglob("*") if path.is_file() or self.digest_of(path) is not None)
 
     def digest_of(self, path: Path) -> str | None:
         """The digest that a file of this cache is kept by; None for a file that is not one."""
@@ -63,6 +76,24 @@ class FileCache:
         """Where the file of a digest is."""
         # In 256 folders: some file systems and many tools are slow with 100,000 files in one.
         return self._directory / digest[:2] / f"{digest}{self._suffix}"
+
+
+def read_whole(path: Path) -> bytes | None:
+    """What was put into a file of a cache; None if it is damaged. Raises OSError if it cannot be read."""
+    data = path.read_bytes()
+    if len(data) < _TRAILER.size:
+        return None
+    checksum, magic = _TRAILER.unpack_from(data, len(data) - _TRAILER.size)
+    content = data[: -_TRAILER.size]
+    return content if magic == _MAGIC and checksum == zlib.crc32(content) else None
+
+
+def discard(path: Path) -> None:
+    """Remove what is in the place of a file that can be made again, a folder with all that is in it too."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def pack_tokens(tokens: QuantisedTokens) -> bytes:
@@ -94,14 +125,6 @@ def _write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def _unsealed(data: bytes) -> bytes | None:
-    if len(data) < _TRAILER.size:
-        return None
-    checksum, magic = _TRAILER.unpack_from(data, len(data) - _TRAILER.size)
-    content = data[: -_TRAILER.size]
-    return content if magic == _MAGIC and checksum == zlib.crc32(content) else None
-
-
 def _size(path: Path) -> int:
     with contextlib.suppress(OSError):
         return path.stat().st_size
@@ -111,25 +134,28 @@ def _size(path: Path) -> int:
 class Caches:
     """The caches of a library."""
 
-    def __init__(self, directory: Path) -> None:
-        self.thumbnails = FileCache(directory / "thumbnails", ".webp")
+    def __init__(self, directory: Path, damage: Damage) -> None:
+        self._damage = damage
+        self.thumbnails = FileCache(directory / "thumbnails", ".webp", "thumbnails", damage)
         self._features = directory / "features"
         self._room = ByteBudget(self._features)
 
     def features(self, model: ModelIdentity, digest: str) -> QuantisedTokens | None:
         """Match features of a picture by one model, which are then used last; None if there are none, or none whole."""
-        cache = self._of_model(model)
+        cache = self.features_of(model)
         data = cache.get(digest)
         if data is None:
             return None
         self._room.used_now(cache.path(digest))
-        with contextlib.suppress(ValueError):
+        try:
             return unpack_tokens(data)
-        return None
+        except ValueError:
+            cache.drop(digest)
+            return None
 
     def put_features(self, model: ModelIdentity, tokens: Mapping[str, QuantisedTokens], limit: int) -> None:
         """Keep match features by digest, and at most ``limit`` bytes of them: those used longest ago go."""
-        cache = self._of_model(model)
+        cache = self.features_of(model)
         for digest, each in tokens.items():
             data = pack_tokens(each)
             if len(data) <= limit:
@@ -143,7 +169,7 @@ class Caches:
     def all(self) -> dict[str, list[FileCache]]:
         """Every cache there is, by what it holds."""
         models = sorted(path for path in self._features.glob("*") if path.is_dir())
-        return {"thumbnails": [self.thumbnails], "match_features": [FileCache(path, _TOKENS) for path in models]}
+        return {"thumbnails": [self.thumbnails], "match_features": [self._of_models(path) for path in models]}
 
     def forget(self, digest: str) -> None:
         """Remove all that is kept of a picture."""
@@ -151,5 +177,9 @@ class Caches:
             for cache in caches:
                 cache.remove(digest)
 
-    def _of_model(self, model: ModelIdentity) -> FileCache:
-        return FileCache(self._features / model.digest[:16], _TOKENS)
+    def features_of(self, model: ModelIdentity) -> FileCache:
+        """The cache of match features by one model."""
+        return self._of_models(self._features / model.digest[:16])
+
+    def _of_models(self, directory: Path) -> FileCache:
+        return FileCache(directory, _TOKENS, "match features", self._damage)

@@ -18,12 +18,14 @@ from indexer.library._compressed import (
     CompressedIndex,
     Read,
 )
+from indexer.library._damage import Damage
 from indexer.library._read_write_lock import ReadWriteLock
 from indexer.library._tables import ModelRow
 from indexer.library._vectors import EXACT_KIND, EXACT_RAM_BYTES, VectorIndex
 from indexer.library._vectors_file import (
     Origin,
     PictureIndex,
+    VectorsDamaged,
     VectorsUnusable,
     describe_vectors,
     load_vectors,
@@ -53,9 +55,12 @@ class CurrentVectors:
     and removed in memory, and a file that is missing, damaged or of something else is done without.
     """
 
-    def __init__(self, path: Path, exact_up_to: int = EXACT_UP_TO) -> None:
-        """``exact_up_to``: pictures of which all vectors are kept and compared; of more, a compressed index is made."""
+    def __init__(self, path: Path, damage: Damage, exact_up_to: int = EXACT_UP_TO) -> None:
+        """``damage`` is told of a damaged file. ``exact_up_to``: pictures of which all vectors are kept and compared;
+        of more, a compressed index is made.
+        """
         self._path = path
+        self._damage = damage
         self._exact_up_to = max(exact_up_to, _LEAST_TRAINING)
         self._lock = ReadWriteLock()
         self._held: _Held | None = None
@@ -136,7 +141,9 @@ class CurrentVectors:
         file_state = self._file_state()
         try:
             index, fingerprint = load_vectors(self._path, origin)
-        except VectorsUnusable:
+        except VectorsUnusable as reason:
+            if isinstance(reason, VectorsDamaged):
+                self._damage.of_vectors(str(reason))
             return _Held(self._made(session, model.id), origin, -1, None)
         if fingerprint is not None and fingerprint == catalog.fingerprint(session, model.id):
             return _Held(index, origin, catalog.state(session).revision, file_state)

@@ -18,6 +18,7 @@ from indexer.library import _overview as overview
 from indexer.library import _photos as photos
 from indexer.library._caches import Caches
 from indexer.library._current_vectors import EXACT_UP_TO, CurrentVectors, reader
+from indexer.library._damage import Damage
 from indexer.library._lock import ended_well, writer_lock
 from indexer.library._migrations import FORMAT_VERSION
 from indexer.library._opening import catalog_path, create_catalog, open_catalog, require_catalog
@@ -49,9 +50,10 @@ class Library:
     def __init__(self, directory: Path, exact_up_to: int = EXACT_UP_TO) -> None:
         self.directory = directory.absolute()
         self._engine = open_catalog(self.directory)
-        self._caches = Caches(self.directory)
+        self._damage = Damage()
+        self._caches = Caches(self.directory, self._damage)
         self._vectors_path = self.directory / "vectors.faiss"
-        self._vectors = CurrentVectors(self._vectors_path, exact_up_to)
+        self._vectors = CurrentVectors(self._vectors_path, self._damage, exact_up_to)
         self._last_match: tuple[tuple[str, int, Filters], NDArray[np.int64]] | None = None
 
     @classmethod
@@ -80,7 +82,7 @@ class Library:
         with cls.open(directory) as library:
             report = library.verify(repair=True)
         found = () if salvaged is None else (salvaged,)
-        return VerifyReport((*found, *report.findings), (*found, *report.repaired))
+        return VerifyReport((*found, *report.findings), (*found, *report.repaired), report.notes)
 
     def close(self) -> None:
         """Let go of the files."""
@@ -244,11 +246,16 @@ class Library:
         if digest is not None:
             self._caches.thumbnails.put(digest, webp)
 
+    def take_notes(self) -> tuple[str, ...]:
+        """What a person should know of files that proved damaged and were done without: a sentence each, told once."""
+        return self._damage.take()
+
     def verify(self, repair: bool = False) -> VerifyReport:
         """Check the catalog, the vectors against it, value by value, and the caches.
 
-        With ``repair``, what can be made again is: vectors.faiss from the catalog; damaged cache files and vectors are
-        dropped, and the next indexing run makes them again. Raises LibraryLocked if another process writes meanwhile.
+        With ``repair``, what can be made again is: vectors.faiss from the catalog; damaged vectors are dropped, and the
+        next indexing run makes them again; damaged cache files are dropped, and made again when they are next needed.
+        Raises LibraryLocked if another process writes meanwhile.
         """
         with writer_lock(self.directory) if repair else contextlib.nullcontext():
             return verify(self._engine, self._vectors_path, self._vectors, self._caches, repair)

@@ -233,6 +233,8 @@ class VerifyReport:
     findings: tuple[str, ...]
     repaired: tuple[str, ...] = ()
     """Those of the findings that were put right."""
+    notes: tuple[str, ...] = ()
+    """What else a person should know, a sentence each: nothing of it is wrong."""
 
     @property
     def remaining(self) -> tuple[str, ...]:

@@ -33,6 +33,10 @@ class VectorsUnusable(Exception):
     """The file is missing, damaged or of something else; the message says which."""
 
 
+class VectorsDamaged(VectorsUnusable):
+    """The file is not what was written, or cannot be read."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
     """What vectors are of."""
@@ -74,7 +78,7 @@ def load_vectors(path: Path, origin: Origin) -> tuple[PictureIndex, list[int] | 
     except FileNotFoundError:
         raise VectorsUnusable("missing") from None
     except OSError as error:
-        raise VectorsUnusable(f"unreadable: {error}") from error
+        raise VectorsDamaged(f"unreadable: {error.strerror or error}") from error
 
 
 def describe_vectors(path: Path) -> Widths | None:
@@ -127,18 +131,18 @@ def _write(file: BinaryIO, index: PictureIndex, origin: Origin, fingerprint: lis
 def _checked(file: BinaryIO, size: int) -> int:
     # Before FAISS sees a byte of it: reading a damaged index can bring the whole process down.
     if size < _TRAILER.size:
-        raise VectorsUnusable("damaged: too short")
+        raise VectorsDamaged("damaged: too short")
     file.seek(size - _TRAILER.size)
     length, expected, magic = _TRAILER.unpack(file.read(_TRAILER.size))
     if magic != _MAGIC:
-        raise VectorsUnusable("damaged: its end is not there")
+        raise VectorsDamaged("damaged: its end is not there")
     file.seek(0)
     left, checksum = size - _TRAILER.size + _LENGTH.size, 0
     while left and (data := file.read(min(_CHUNK, left))):
         checksum = zlib.crc32(data, checksum)
         left -= len(data)
     if left or checksum != expected or length > size - _TRAILER.size:
-        raise VectorsUnusable("damaged: its checksum differs")
+        raise VectorsDamaged("damaged: its checksum differs")
     return int(length)
 
 

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from indexer.library import _catalog as catalog
 from indexer.library import _sqlite as sqlite
-from indexer.library._caches import Caches, FileCache, unpack_tokens
+from indexer.library._caches import Caches, FileCache, discard, read_whole, unpack_tokens
 from indexer.library._current_vectors import CurrentVectors, difference
+from indexer.library._filters import PRESENT
 from indexer.library._records import VerifyReport
-from indexer.library._tables import CatalogState, Content, Embedding, ModelRow
+from indexer.library._tables import CatalogState, Content, Embedding, ModelRow, Photo
 from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, load_vectors
 
 _CHUNK = 1000
@@ -25,6 +26,7 @@ class _Findings:
     repair: bool
     found: list[str] = dataclasses.field(default_factory=list)
     repaired: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, finding: str, remedy: Callable[[], object] | None = None) -> None:
         self.found.append(finding)
@@ -42,7 +44,7 @@ def verify(engine: Engine, vectors_path: Path, vectors: CurrentVectors, caches: 
     _check_embeddings(engine, findings)
     _check_vectors(engine, vectors_path, vectors, findings)
     _check_caches(engine, caches, findings)
-    return VerifyReport(tuple(findings.found), tuple(findings.repaired))
+    return VerifyReport(tuple(findings.found), tuple(findings.repaired), tuple(findings.notes))
 
 
 def _check_embeddings(engine: Engine, findings: _Findings) -> None:
@@ -100,7 +102,7 @@ def _different(session: Session, model_id: int, index: PictureIndex) -> int:
 
 def _rebuild_vectors(engine: Engine, path: Path, vectors: CurrentVectors) -> None:
     # From the catalog alone: neither the file nor what is in memory is to be trusted.
-    path.unlink(missing_ok=True)
+    discard(path)
     vectors.forget()
     with Session(engine) as session:
         model = catalog.active_model(session)
@@ -111,26 +113,49 @@ def _rebuild_vectors(engine: Engine, path: Path, vectors: CurrentVectors) -> Non
 def _check_caches(engine: Engine, caches: Caches, findings: _Findings) -> None:
     with Session(engine) as session:
         known = set(session.scalars(select(Content.digest)))
-    for name, each in caches.all().items():
+    dropped = False
+    for each in caches.all().values():
         for cache in each:
             for path in cache.files():
-                problem = _cache_problem(cache, path, known, is_tokens=name == "match_features")
+                problem = _cache_problem(cache, path, known)
                 if problem is not None:
-                    findings.add(f"{name}: {path.name} {problem}", partial(path.unlink, missing_ok=True))
+                    findings.add(f"{cache.kind.replace(' ', '_')}: {path.name} {problem}", partial(discard, path))
+                    dropped = findings.repair
+    if dropped:
+        findings.notes.append("What was dropped is made again from the photos when it is next needed.")
+    _note_missing(engine, caches, findings)
 
 
-def _cache_problem(cache: FileCache, path: Path, known: set[str], *, is_tokens: bool) -> str | None:
+def _cache_problem(cache: FileCache, path: Path, known: set[str]) -> str | None:
     digest = cache.digest_of(path)
     if digest is None:
         return "is left over"
     if digest not in known:
         return "is of a picture that is not in the catalog"
-    data = cache.get(digest)
-    if data is None:
-        return "is damaged"
-    if is_tokens:
-        try:
+    try:
+        data = read_whole(path)
+        if data is not None and cache.kind == "match features":
             unpack_tokens(data)
-        except ValueError:
-            return "is damaged"
-    return None
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    except ValueError:
+        return "is damaged"
+    return "is damaged" if data is None else None
+
+
+def _note_missing(engine: Engine, caches: Caches, findings: _Findings) -> None:
+    """What a cache lacks is no finding: of match features only those used last are kept."""
+    with Session(engine) as session:
+        model = catalog.active_model(session)
+        pictures = set(
+            session.scalars(select(Content.digest).join(Photo, Photo.content_id == Content.id).where(*PRESENT))
+        )
+    if model is None:
+        return
+    for cache in (caches.thumbnails, caches.features_of(catalog.identity(model))):
+        missing = len(pictures.difference(map(cache.digest_of, cache.files())))
+        if missing:
+            findings.notes.append(
+                f"{cache.kind.capitalize()} missing: {missing:,} of {len(pictures):,}. They are made of the photos "
+                "when next needed."
+            )

@@ -130,6 +130,7 @@ def _thumbnail(service: Service, photo_id: int) -> bytes:
     record, _ = _present(library, photo_id)
     webp = service.decoding.thumbnail(record.path)
     library.add_thumbnail(record.content_id, webp)
+    service.tell_damage()
     return webp
 
 

@@ -1,6 +1,7 @@
 """What the routes share."""
 
 import importlib.metadata
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,12 +12,13 @@ from fastapi import Depends, Request
 
 from indexer.library import Library
 from indexer.progress import Progress
-from search._decoding import Decoding
+from search.decoding import Decoding
 from search.document import search_document
 from search.query import SearchQuery, SearchResponse
 from search.service._folders import AllowedFolders
 from search.service._jobs import Jobs
 from search.service._loading import Loading
+from search.service._logs import log_event
 from search.service._metrics import Metrics
 from search.service._schemas import SearchAnswer
 from search.service._settings import ServiceSettings
@@ -54,6 +56,7 @@ class Service:
             return waited, engine.search(make_query())
 
         waited, response = await self.searches.run(answer)
+        self.tell_damage()
         self.metrics.time_search(waited, response.took_ms)
         document = search_document(response)
         for result in document["results"]:
@@ -63,6 +66,11 @@ class Service:
     def decode_upload(self, data: bytes) -> "Image":
         """The picture in an uploaded file, as the engine takes it. Raises PhotoUnreadable."""
         return self.decoding.upload(data, self.loading.get().model.image_size)
+
+    def tell_damage(self) -> None:
+        """Log what proved damaged in the library's caches since this was last told."""
+        for note in self.library.take_notes():
+            log_event("cache damaged", level=logging.WARNING, note=note)
 
     async def close(self) -> None:
         """Let running work end, and save it. A model that still loads is left to itself."""

@@ -156,6 +156,25 @@ def test_a_service_whose_library_is_deleted_and_made_again(photos: Path, tmp_pat
         assert len(search().json()["results"]) == 5
 
 
+def test_damage_to_what_can_be_made_again_is_told(photos: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    photoseek("index", photos, library=library)
+    damaged = [library / "vectors.faiss", *library.glob("thumbnails/*/*"), next(library.glob("features/*/*/*"))]
+    for path in damaged:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    searched = photoseek("search", "a photo", "--paths", library=library)
+    assert len(searched.stdout.splitlines()) == 10
+    assert "vectors.faiss was damaged: its checksum differs." in searched.stderr
+    assert "Match features damaged: 1." in searched.stderr
+    assert "vectors.faiss was damaged" in photoseek("index", photos, library=library).stderr
+    found = photoseek("verify", library=library, code=1)
+    assert found.stdout.count("is damaged\tnot repaired") == found.stdout.count("thumbnails: ") == 10
+    assert "is made again" in photoseek("verify", "--repair", library=library).stderr
+    assert "Thumbnails missing: 10 of 10." in photoseek("verify", library=library).stderr
+
+
 def test_a_library_that_may_not_be_written_to(photos: Path, tmp_path: Path) -> None:
     # What makes root a user as any other: it may no longer read and write what its permissions forbid.
     under = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()

@@ -120,6 +120,39 @@ def test_damage_is_a_miss(library: Library, ids: list[int], damage: Callable[[Pa
     assert list(library.match_features(MODEL, ids)) == ids[1:]
 
 
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"x" + struct.pack("<I4s", zlib.crc32(b"x"), b"PSk1")])
+def test_damage_is_told_once_and_the_file_dropped(library: Library, ids: list[int], content: bytes) -> None:
+    files = [cache_file(library, "features", digest) for digest in "ab"]
+    for path in files:
+        path.write_bytes(content)
+    assert list(library.match_features(MODEL, ids)) == ids[2:]
+    assert not any(path.exists() for path in files)
+    again = "They were not used, and are made again from the photos when next needed."
+    assert library.take_notes() == (f"Match features damaged: 2. {again}",)
+    assert list(library.match_features(MODEL, ids)) == ids[2:]
+    assert library.take_notes() == ()
+
+    flip_a_bit(cache_file(library, "thumbnails", "c"))
+    assert library.thumbnail(ids[2]) is None
+    assert library.take_notes() == (f"Thumbnails damaged: 1. {again}",)
+
+
+def test_what_is_only_missing_is_no_damage(library: Library, ids: list[int]) -> None:
+    cache_file(library, "thumbnails", "a").unlink()
+    for digest in "ab":
+        cache_file(library, "features", digest).unlink()
+    assert library.thumbnail(ids[0]) is None
+    assert list(library.match_features(MODEL, ids)) == ids[2:]
+    assert library.take_notes() == ()
+    for repair in (False, True):
+        report = library.verify(repair)
+        assert (report.ok, report.findings) == (True, ())
+        assert [note[: note.index(". ")] for note in report.notes] == [
+            "Thumbnails missing: 1 of 3",
+            "Match features missing: 2 of 3",
+        ]
+
+
 def test_a_cache_that_cannot_be_written_stops_nothing(library: Library, photos: Path) -> None:
     (library.directory / "thumbnails").write_text("in the way")
     (library.directory / "features").write_text("in the way")
@@ -210,6 +243,7 @@ def test_features_of_format_1_are_dropped(library: Library, ids: list[int]) -> N
 def test_verify_finds_and_drops_what_is_damaged_or_left_over(library: Library, ids: list[int]) -> None:
     flip_a_bit(cache_file(library, "thumbnails", "a"))
     flip_a_bit(cache_file(library, "features", "b"))
+    make_a_folder(cache_file(library, "thumbnails", "b"))
     good = cache_file(library, "features", "c")
     (good.parent / ".half-written").write_bytes(b"x")
     (good.parent.parent / "zz").mkdir()
@@ -218,16 +252,25 @@ def test_verify_finds_and_drops_what_is_damaged_or_left_over(library: Library, i
     expected = {
         "thumbnails: a.webp is damaged",
         "match_features: b.tokens is damaged",
+        "thumbnails: b.webp cannot be read: Is a directory",
         "match_features: .half-written is left over",
         "match_features: zz.tokens is of a picture that is not in the catalog",
     }
     report = library.verify()
     assert set(report.findings) == set(report.remaining) == expected
     assert not report.ok
+    assert report.notes == ()
     report = library.verify(repair=True)
     assert set(report.repaired) == expected
     assert report.ok
+    assert report.notes[0] == "What was dropped is made again from the photos when it is next needed."
+    assert [note.partition(".")[0] for note in report.notes[1:]] == [
+        "Thumbnails missing: 2 of 3",
+        "Match features missing: 1 of 3",
+    ]
     assert library.verify().findings == ()
+    library.add_thumbnail(ids[1], THUMBNAIL)
+    assert library.thumbnail(ids[1]) == THUMBNAIL
     assert good.exists()
     assert not stranger.exists()
     assert sorted(library.match_features(MODEL, ids)) == [ids[0], ids[2]]

@@ -51,6 +51,11 @@ def other_library(path: Path) -> None:
         shutil.copy(vectors(other), path)
 
 
+def make_a_folder(path: Path) -> None:
+    path.unlink()
+    (path / "below").mkdir(parents=True)
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "deleted": Path.unlink,
     "empty": lambda path: path.write_bytes(b""),
@@ -65,17 +70,20 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "noise": lambda path: path.write_bytes(np.random.default_rng(0).bytes(100_000)),
     "a plain FAISS index": lambda path: faiss.write_index(faiss.IndexFlatIP(256), str(path)),
     "of another library": other_library,
+    "a folder": make_a_folder,
 }
+NO_DAMAGE = ("deleted", "of another library")
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_file_that_is_not_right_is_told_and_done_without_and_repaired(
-    filled: Library, damage: Callable[[Path], object]
-) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_is_not_right_is_told_and_done_without_and_repaired(filled: Library, damage: str) -> None:
     expected = answers(filled)
-    damage(vectors(filled))
+    DAMAGES[damage](vectors(filled))
     with Library.open(filled.directory) as reader:
         assert answers(reader) == expected
+        notes = reader.take_notes()
+        assert len(notes) == (damage not in NO_DAMAGE)
+        assert all(note.startswith(("vectors.faiss was damaged: ", "vectors.faiss was unreadable: ")) for note in notes)
         (finding,) = reader.verify().findings
         assert finding.startswith("vectors.faiss: ")
         report = reader.verify(repair=True)
@@ -85,6 +93,7 @@ def test_a_file_that_is_not_right_is_told_and_done_without_and_repaired(
         assert answers(reader) == expected
     with Library.open(filled.directory) as reader:
         assert answers(reader) == expected
+        assert reader.take_notes() == ()
 
 
 def test_the_next_refresh_replaces_a_damaged_file(filled: Library) -> None:

@@ -25,6 +25,7 @@ CAMERA = "cameraofmine"
 
 def test_the_log_of_a_service(directory: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(directory, tmp_path / "library")
+    (tmp_path / "library" / "vectors.faiss").write_bytes(b"damaged")
     command = ("-m", "ui.cli", "serve", "--library", tmp_path / "library", "--port", "0")
     log = tmp_path / "log"
     with running_process(*command, log=log, PHOTOSEEK_TOKEN=TOKEN) as (process, client):
@@ -41,6 +42,7 @@ def test_the_log_of_a_service(directory: Path, photos: Path, tmp_path: Path) -> 
         "request",
         "job started",
         "job ended",
+        "cache damaged",
         "stopped",
     }
     requests = {(each["method"], each["route"], each["status"]) for each in events if each["event"] == "request"}
