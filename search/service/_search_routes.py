@@ -1,3 +1,5 @@
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request
@@ -46,10 +48,29 @@ async def search_with_body(service: CurrentService, request: Request) -> SearchA
             asked = _validated(await request.body())
             return await service.search(asked.query)
         case "multipart/form-data":
-            async with request.form(max_files=1, max_fields=100, max_part_size=2**16) as form:
+            async with _form(request) as form:
                 image, asked = _image(form), _validated(_fields(form))
                 return await service.search(lambda: _query(service, asked, image))
     raise RequestRefused(415, "media_type", "Send application/json, or multipart/form-data with an image.")
+
+
+@contextlib.asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """The fields of a form. Its picture is kept on the disk, but for a small one."""
+    try:
+        form = await request.form(max_files=1, max_fields=100, max_part_size=2**16)
+    except OSError as error:
+        raise RequestRefused(
+            503,
+            "no_room",
+            f"The service cannot keep the picture while it arrives: {error.strerror or error}. Try again later, or "
+            "free some space where its temporary files are ($TMPDIR).",
+            {"Retry-After": "30"},
+        ) from error
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def _validated(content: bytes | dict[str, Any]) -> SearchRequest:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -23,6 +25,7 @@ from search.service import ServiceSettings
 from search.service._errors import RequestRefused
 from search.service._schemas import MAX_RERANK, MAX_TOP
 from search.service._workers import Workers
+from tests.disks import remount
 from tests.search.service.conftest import running
 from tests.search.service.test_search import assert_refused
 
@@ -104,6 +107,20 @@ def test_originals_are_decoded_within_the_same_limits(model: Model, tmp_path: Pa
         with running(ServiceSettings(library=tmp_path / "library", device="cpu", decode_seconds=seconds)) as client:
             (result,) = client.get("/v1/search", params={"q": "a cat"}).json()["results"]
         assert (result["match"] is not None) == matched
+
+
+def test_a_full_disk_for_uploads(directory: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    upload = BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (800, 800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(upload, "PNG")  # of 1.9 MB
+    with running(ServiceSettings(library=directory, device="cpu")) as client:
+        refused = client.post("/v1/search", files={"image": upload.getvalue()})
+        assert "No space left on device" in assert_refused(refused, 503, "no_room")
+        assert refused.headers["retry-after"] == "30"
+        remount(disk, "size=10m")
+        assert client.post("/v1/search", files={"image": upload.getvalue()}).status_code == 200
+        assert list(disk.iterdir()) == []
 
 
 def test_requests_at_once(directory: Path) -> None:
