@@ -5,12 +5,13 @@ from indexer.photos._formats import SUPPORTED, is_supported
 from indexer.photos._memory import limit_address_space
 from indexer.photos._open import open_rgb
 from indexer.photos._pillow import MAX_PIXELS
-from indexer.photos._pool import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished
+from indexer.photos._pool import TIME_LIMIT, Broken, Decoded, DecoderPool, Failed, Hashed, Vanished
 
 __all__ = [
     "MAX_PIXELS",
     "SUPPORTED",
     "THUMBNAIL_SIDE",
+    "TIME_LIMIT",
     "Broken",
     "Decoded",
     "DecodedPhoto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import PhotoSeekError
 from indexer.library import Library
-from search._decoding import Decoding
+from search.decoding import Decoding
 from search.service._errors import RequestRefused
 from search.service._logs import log_event
 from search.service._settings import ServiceSettings

@@ -1,5 +1,6 @@
-"""Decoder processes of the service: whatever a picture does to one, the next picture is decoded."""
+"""Decoder processes of searches: whatever a picture does to one, the next picture is decoded."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ from PIL import Image
 
 from indexer.errors import PhotoUnreadable
 from indexer.photos import open_rgb, read_pixels, squash
-from search._decoding import Decoding
+from search.decoding import Decoding
+from tests.limits import room_for_files
 from tests.search.conftest import picture
 
 PIXELS = 451 * 300
@@ -36,6 +38,17 @@ def png(image: Image.Image) -> bytes:
 
 def crash() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Garbled:
+    """What fails when it is unpickled."""
+
+    def __reduce__(self) -> tuple[type[int], tuple[str]]:
+        return int, ("no number",)
+
+
+def garble() -> Garbled:
+    return Garbled()
 
 
 def balloon() -> int:
@@ -67,6 +80,7 @@ def test_what_is_no_picture_says_so(decoding: Decoding, data: bytes) -> None:
     ("work", "reason"),
     [
         (crash, "crashed"),
+        (garble, "crashed"),
         pytest.param(
             balloon, "memory", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
         ),
@@ -83,6 +97,22 @@ def test_a_picture_that_takes_too_long() -> None:
     with pytest.raises(PhotoUnreadable, match=r"longer than 0\.5 seconds"):
         decoding.run(hang)
     decoding.close()
+
+
+def test_a_process_that_cannot_be_started() -> None:
+    with contextlib.closing(Decoding(processes=1)) as decoding:
+        with room_for_files(3), pytest.raises(PhotoUnreadable, match="cannot be started: Too many open files"):
+            decoding.upload(b"", 8)
+        assert decoding.upload(png(picture("chelsea.png")), 8).size == (8, 8)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "heic"])
+def test_a_photo_in_full_size(decoding: Decoding, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cat.{suffix}"
+    picture("chelsea.png").save(path)
+    decoded = decoding.picture(path)
+    assert (decoded.mode, decoded.size) == ("RGB", (451, 300))
+    assert np.array_equal(np.array(decoded), np.array(open_rgb(path)))
 
 
 def test_a_photo_as_jpeg_and_as_thumbnail(decoding: Decoding, tmp_path: Path) -> None:

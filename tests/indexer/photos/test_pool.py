@@ -1,10 +1,8 @@
 """Decoder processes that crash, hang, or are told to go."""
 
-import contextlib
 import hashlib
 import os
 import queue
-import resource
 import signal
 import sys
 import threading
@@ -19,6 +17,7 @@ from PIL import Image
 from indexer.errors import PhotoSeekError
 from indexer.photos import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished, read_photo
 from tests.indexer.photos.pictures import quadrants, save
+from tests.limits import room_for_files
 
 Events = queue.SimpleQueue[object]
 
@@ -37,20 +36,6 @@ def pool(events: Events) -> Iterator[DecoderPool]:
 def children() -> list[psutil.Process]:
     """The decoder processes of this one, among the servers and the browser that other tests keep running."""
     return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-
-
-@contextlib.contextmanager
-def room_for_files(spare: int) -> Iterator[None]:
-    """This process may open ``spare`` more files."""
-    probes = [os.open(os.devnull, os.O_RDONLY) for _ in range(spare + 1)]
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (probes[-1], before[1]))
-    for probe in probes:
-        os.close(probe)
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def gibberish(connection: Connection, _image_size: int, _memory_limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Pictures that requests bring or ask for, decoded in processes of their own: none can take the service down."""
+"""Pictures that searches bring or ask for, decoded in processes of their own: none can take the searcher down."""
 
 import contextlib
 import io
@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from indexer.errors import PhotoUnreadable
-from indexer.photos import THUMBNAIL_SIDE, decode, limit_address_space, open_rgb, read_photo, read_pixels
+from indexer.photos import (
+    MAX_PIXELS,
+    THUMBNAIL_SIDE,
+    TIME_LIMIT,
+    decode,
+    limit_address_space,
+    open_rgb,
+    read_photo,
+    read_pixels,
+)
 
 _START_SECONDS = 120.0
 _MEMORY = 8 * 2**30
@@ -29,9 +38,10 @@ class Decoding:
     """A few decoder processes, each started with its first picture. Safe to use from several threads.
 
     A picture that crashes a decoder, or takes it longer than ``seconds``, costs that picture: the process is replaced.
+    An upload may have ``max_pixels``.
     """
 
-    def __init__(self, processes: int, max_pixels: int, seconds: float) -> None:
+    def __init__(self, processes: int, max_pixels: int = MAX_PIXELS, seconds: float = TIME_LIMIT) -> None:
         self._processes = processes
         self._max_pixels = max_pixels
         # The last one back goes first: its process runs already.
@@ -42,6 +52,11 @@ class Decoding:
     def upload(self, data: bytes, side: int) -> Image.Image:
         """The picture in an uploaded file, squashed to ``side`` pixels. Raises PhotoUnreadable."""
         image: Image.Image = self.run(_squashed, data, side, self._max_pixels)
+        return image
+
+    def picture(self, path: Path) -> Image.Image:
+        """A photo in full size, upright RGB. Raises PhotoUnreadable."""
+        image: Image.Image = self.run(open_rgb, path)
         return image
 
     def pixels(self, path: Path, side: int) -> NDArray[np.uint8]:
@@ -86,7 +101,9 @@ class _Decoder:
         except TimeoutError:
             self.end()
             raise PhotoUnreadable(f"decoding it took longer than {self._seconds:g} seconds and was stopped") from None
-        except (EOFError, OSError):
+        except PhotoUnreadable:  # none could be started
+            raise
+        except Exception:  # the connection ended, or what came cannot be unpickled
             self.end()
             raise PhotoUnreadable("the decoder crashed on it") from None
         if isinstance(answer, PhotoUnreadable):
@@ -114,10 +131,13 @@ class _Decoder:
 
 def _start() -> tuple[SpawnProcess, Connection]:
     context = multiprocessing.get_context("spawn")  # never fork: torch and FAISS have threads in this process
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), name="photoseek-picture", daemon=True)
-    process.start()
-    theirs.close()
+    try:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), name="photoseek-picture", daemon=True)
+        with theirs:
+            process.start()
+    except OSError as error:
+        raise PhotoUnreadable(f"a process to decode it cannot be started: {error.strerror or error}") from error
     return process, ours
 
 
@@ -129,7 +149,7 @@ def _receive(connection: Connection, seconds: float) -> Any:
 
 def _work(connection: Connection) -> None:
     """Run as a process: for each function and its arguments received, send what it returns, or PhotoUnreadable."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started it decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - what C libraries print about broken files is no event
