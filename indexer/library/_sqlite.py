@@ -21,7 +21,10 @@ APPLICATION_ID = 0x50536B31
 
 
 def connect(path: Path) -> Engine:
-    """Engine over an existing catalog file; it never makes one. Errors of SQLite come out as errors of PhotoSeek."""
+    """Engine over an existing catalog file; it never makes one. Errors of SQLite come out as errors of PhotoSeek.
+
+    A catalog that may not be written to is read as it is, and a change of it raises LibraryError.
+    """
     engine = create_engine(
         "sqlite://",
         creator=lambda: _open(path),
@@ -31,7 +34,7 @@ def connect(path: Path) -> Engine:
         max_overflow=-1,
         execution_options={"catalog": path},
     )
-    event.listen(engine, "connect", lambda _, entry: _remember_file(entry, path))
+    event.listen(engine, "connect", lambda connection, entry: _remember_file(connection, entry, path))
     event.listen(engine, "checkout", lambda _, entry, proxy: _expect_same_file(entry, proxy, path))
     event.listen(engine, "begin", _begin)
     event.listen(engine, "handle_error", lambda context: _explain(context, path))
@@ -45,28 +48,72 @@ def create(path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+class _Frozen(sqlite3.Connection):
+    """A connection that takes the catalog for one that nobody writes to."""
+
+
 def _open(path: Path) -> sqlite3.Connection:
     _identity(path)  # SQLite would only say that it cannot open what has been deleted
+    try:
+        return _connected(path, "mode=rw", sqlite3.Connection)
+    except sqlite3.OperationalError as error:
+        # To read in WAL mode, SQLite writes beside the catalog.
+        closed = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not closed or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise
+    if _log_size(path):
+        raise LibraryError(
+            f"The library {path.parent} may not be written to, and its last changes are still in {path.name}-wal. Open "
+            "it once where it may be written to, such as with photoseek status."
+        )
+    return _connected(path, "mode=ro&immutable=1", _Frozen)
+
+
+def _connected(path: Path, how: str, factory: type[sqlite3.Connection]) -> sqlite3.Connection:
     # isolation_level None: Python's sqlite3 would otherwise begin transactions at statements of its own choosing, and
     # reads of one transaction would not see one state.
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
+        f"{path.as_uri()}?{how}",
+        uri=True,
+        timeout=PATIENCE_S,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=factory,
     )
-    connection.execute("PRAGMA foreign_keys = ON")
-    # FULL: a photo is indexed when its transaction commits, also if the power fails right after.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA journal_size_limit = 67108864")
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        # FULL: a photo is indexed when its transaction commits, also if the power fails right after.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def _remember_file(entry: ConnectionPoolEntry, path: Path) -> None:
-    entry.info["file"] = _identity(path)
+def _log_size(path: Path) -> int:
+    """Bytes of the write-ahead log: 0 if all changes are in the catalog itself."""
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _remember_file(connection: object, entry: ConnectionPoolEntry, path: Path) -> None:
+    entry.info["frozen"] = isinstance(connection, _Frozen)
+    entry.info["file"] = _state(path, entry.info["frozen"])
 
 
 def _expect_same_file(entry: ConnectionPoolEntry, _: PoolProxiedConnection, path: Path) -> None:
     # An open file outlives its name: of a library that was deleted, or replaced, it would go on to answer.
-    if entry.info["file"] != _identity(path):
+    if entry.info["file"] != _state(path, entry.info["frozen"]):
         raise InvalidatePoolError
+
+
+def _state(path: Path, frozen: bool) -> tuple[int, ...]:
+    """What tells whether a connection still reads the catalog of that name, and, if frozen, as it is now."""
+    identity = _identity(path)
+    return (*identity, path.stat().st_mtime_ns, _log_size(path)) if frozen else identity
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -121,9 +121,12 @@ def test_a_disk_that_is_full_and_then_read_only(photos: Path, disk: Path) -> Non
     assert "0 failed" in photoseek("index", photos, library=library).stdout
     photoseek("verify", library=library)
 
+    shutil.rmtree(library / "features")
     remount(disk, "ro")
     refused = photoseek("index", photos, library=library, code=1)
-    assert "cannot be opened for writing" in one_line(refused.stderr)
+    assert "cannot be written to: Read-only file system" in one_line(refused.stderr)
+    assert len(photoseek("search", "a photo", "--paths", library=library).stdout.splitlines()) == 10
+    assert "Photos\t10" in photoseek("status", library=library).stdout
     remount(disk, "rw")
     assert "10 unchanged" in photoseek("index", photos, library=library).stdout
 
@@ -189,3 +192,9 @@ def test_a_library_that_may_not_be_written_to(photos: Path, tmp_path: Path) -> N
         assert "Permission denied" in one_line(photoseek(*command, library=library, code=1, under=under).stderr)
     library.chmod(0o700)
     assert "10 added" in photoseek("index", photos, library=library, under=under).stdout
+    shutil.rmtree(library / "features")
+    library.chmod(0o500)
+    found = photoseek("search", "a photo", "--paths", library=library, under=under)
+    assert len(found.stdout.splitlines()) == 10
+    refused = photoseek("index", photos, library=library, code=1, under=under)
+    assert "cannot be opened for writing" in one_line(refused.stderr)

@@ -1,6 +1,7 @@
 """Opening, creating, migrating and locking."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,8 +19,9 @@ from indexer.library import Filters, Library
 from indexer.library._migrations import FORMAT_VERSION, MIGRATIONS
 from indexer.library._opening import open_catalog
 from indexer.library._tables import Base
-from tests.disks import no_file_larger_than
+from tests.disks import no_file_larger_than, remount
 from tests.indexer.library.pictures import MODEL, add, query_for
+from tests.indexer.library.test_caches import THUMBNAIL, tokens_of
 
 HOLD = """
 import sys, time
@@ -294,6 +296,49 @@ def test_a_library_that_is_made_again_is_not_taken_for_the_one_before(
         make("xyz")
         assert len(reader.nearest(query_for("x"), 9)) == 3
         assert reader.status().photos == 3
+
+
+def test_a_library_on_a_read_only_disk_is_read(disk: Path, photos: Path) -> None:
+    remount(disk, "size=50m")
+    with Library.create(disk / "library") as library, library.writer() as writer:
+        writer.use_model(MODEL)
+        folder = writer.add_folder(photos)
+        add(writer, folder, "ab")
+    remount(disk, "ro")
+    with Library.open(disk / "library") as reader:
+        assert len(reader.nearest(query_for("a"), 9)) == reader.status().photos == 2
+        assert reader.verify().findings == ("vectors.faiss: missing",)
+        reader.add_thumbnail(1, THUMBNAIL)
+        reader.add_match_features(MODEL, {1: tokens_of(1)})
+        assert (reader.thumbnail(1), reader.match_features(MODEL, [1])) == (None, {})
+        with pytest.raises(LibraryError, match="cannot be written to: Read-only"), reader.writer():
+            pass
+        with pytest.raises(LibraryError, match="cannot be opened for writing"):
+            reader.limit_match_features(5)
+
+        remount(disk, "rw")
+        with Library.open(disk / "library") as other, other.writer() as writer:
+            add(writer, folder, "c")
+            assert reader.nearest(query_for("c"), 1)[0].similarity > 0.9
+        assert reader.status().photos == 3
+
+
+def test_a_read_only_library_whose_last_changes_are_in_its_log_is_not_read_without_them(
+    disk: Path, library: Library, photos: Path
+) -> None:
+    remount(disk, "size=50m")
+    with library.writer() as writer:
+        writer.use_model(MODEL)
+        add(writer, writer.add_folder(photos), "ab")
+        shutil.copytree(library.directory, disk / "library")  # as a backup takes it
+    (disk / "library" / "catalog.sqlite-shm").unlink()
+    remount(disk, "ro")
+    with pytest.raises(LibraryError, match=r"last changes are still in catalog\.sqlite-wal. Open it once"):
+        Library.open(disk / "library")
+    for how in ("rw", "ro"):
+        remount(disk, how)
+        with Library.open(disk / "library") as copy:
+            assert copy.status().photos == 2
 
 
 def test_a_catalog_that_another_program_holds_is_said_to_be_locked(
