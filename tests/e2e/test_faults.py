@@ -1,9 +1,11 @@
-"""What the real command and service do when a disk is not there, is full, or may not be written to."""
+"""What the real command and service do when a disk, a library or a photo is not there, full, locked or forbidden."""
 
+import contextlib
 import functools
 import json
 import os
 import shutil
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -178,11 +180,59 @@ def test_damage_to_what_can_be_made_again_is_told(photos: Path, tmp_path: Path) 
     assert "Thumbnails missing: 10 of 10." in photoseek("verify", library=library).stderr
 
 
-def test_a_library_that_may_not_be_written_to(photos: Path, tmp_path: Path) -> None:
-    # What makes root a user as any other: it may no longer read and write what its permissions forbid.
-    under = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
-    if under and shutil.which("setpriv") is None:
-        pytest.skip("root may write anywhere")
+def test_a_catalog_that_another_program_has_locked(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "library"
+    monkeypatch.setattr("indexer.library._sqlite.PATIENCE_S", 0.1)  # else half a minute
+    with running(ServiceSettings(library=library, device="cpu", allowed_folders=(photos,))) as client:
+        with contextlib.closing(sqlite3.connect(library / "catalog.sqlite")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            job = job_of(client, photos)
+            assert (job["state"], "Another program has locked the catalog" in job["error"]) == ("failed", True)
+            assert client.get("/v1/search", params={"q": "a photo"}).is_success
+        assert job_of(client, photos)["summary"]["added"] == 10
+
+
+def test_a_library_that_is_being_written_to_or_of_a_newer_format(photos: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "library"
+    with Library.create(directory) as library, library.writer():
+        for command in (("index", photos), ("verify", "--repair")):
+            refused = photoseek(*command, library=directory, code=1)
+            assert f"Process {os.getpid()} is writing to the library {directory}" in one_line(refused.stderr)
+        assert "Photos\t0" in photoseek("status", library=directory).stdout
+    with contextlib.closing(sqlite3.connect(directory / "catalog.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = (directory / "catalog.sqlite").read_bytes()
+    for command in (("status",), ("index", photos), ("verify", "--repair")):
+        assert "Update PhotoSeek" in one_line(photoseek(*command, library=directory, code=1).stderr)
+    assert (directory / "catalog.sqlite").read_bytes() == before
+
+
+@pytest.fixture
+def under() -> tuple[str, ...]:
+    """A command that makes root a user as any other: it may no longer read and write what its permissions forbid."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may read and write anything")
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+def test_a_photo_that_may_not_be_read(photos: Path, tmp_path: Path, under: tuple[str, ...]) -> None:
+    library, closed = tmp_path / "library", photos / "here" / "7.png"
+    closed.chmod(0)
+    assert "9 added, 0 updated, 0 moved, 0 unchanged, 0 removed, 1 failed" in (
+        photoseek("index", photos, library=library, under=under).stdout
+    )
+    failures = photoseek("failures", library=library, under=under).stdout
+    assert failures == f"{closed}\tcannot be read: Permission denied\n"
+    closed.chmod(0o600)
+    assert "9 unchanged, 0 removed, 0 failed" in photoseek("index", photos, library=library, under=under).stdout
+    assert photoseek("failures", library=library, under=under).stdout == ""
+
+
+def test_a_library_that_may_not_be_written_to(photos: Path, tmp_path: Path, under: tuple[str, ...]) -> None:
     library = tmp_path / "library"
     library.mkdir(mode=0o500)
     refused = photoseek("index", photos, library=library, code=1, under=under)
