@@ -10,9 +10,8 @@ from indexer.scan import display_path
 
 _LARGEST_SHARE = 0.2
 """A folder that lacks more of its photos than this share, all of a sudden, is taken for one that is not mounted…"""
-_FEWEST = 5
-"""…if it lacks so many. Of a few photos, one is soon a fifth: who deletes one of four means it. Fewer than five cost
-little if they were away after all, since photos that are back cost no model run."""
+_FEWEST = 2
+"""…if it lacks so many. Of a few photos, one is soon a fifth: who deletes one of four means it."""
 
 
 @dataclasses.dataclass(slots=True)

@@ -367,8 +367,8 @@ class TestFolders:
 
     @pytest.mark.parametrize(
         ("photo_count", "gone", "removed"),
-        [(5, 4, 4), (10, 4, 4), (10, 5, 0), (25, 5, 5), (26, 6, 0), (30, 6, 6)],
-        ids=["four of five", "few", "half", "a fifth", "more than a fifth", "many, and a fifth"],
+        [(2, 1, 1), (5, 2, 0), (5, 4, 0), (10, 2, 2), (10, 3, 0), (26, 6, 0), (30, 6, 6)],
+        ids=["one", "two of few", "most of few", "a fifth", "more than a fifth", "of many", "of many a fifth"],
     )
     def test_one_that_suddenly_lacks_many_photos_loses_none(
         self, index: Index, library: Library, photos: Path, photo_count: int, gone: int, removed: int
