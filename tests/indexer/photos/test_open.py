@@ -1,5 +1,6 @@
 """What a picture file looks like once it is open: the same upright RGB whatever the format and mode."""
 
+import datetime
 import io
 import os
 import struct
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from indexer.errors import PhotoUnreadable
 from indexer.photos import MAX_PIXELS, SUPPORTED, is_supported, open_rgb, read_photo
@@ -52,12 +53,44 @@ def test_exif_orientation_is_honoured(kind: str, orientation: int) -> None:
     assert close(corners(picture), corners(expected.convert("RGB")), 1)
 
 
-def test_facts_have_the_upright_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_heif_is_honoured_once(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = quadrants()
+    # Only from here does pillow-heif write HEIF's own transformation, as phones do, beside the EXIF.
+    picture.info["exif"] = exif.tobytes()
+    data = saved(picture, "HEIF")
+    assert (b"irot" in data or b"imir" in data) == (orientation > 1)
+    expected = ImageOps.exif_transpose(_with_orientation(quadrants(), orientation))
+    assert expected is not None
+    opened = open_rgb(io.BytesIO(data))
+    assert opened.size == expected.size
+    assert close(corners(opened), corners(expected), 12)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".heic", ".avif"])
+def test_facts_of_exif(suffix: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Canon", "EOS 5D"
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: "2021:05:06 07:08:09"}
+    exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (52.0, 30.0, 0.0), 3: "W", 4: (13.0, 15.0, 0.0)}
+    # As bytes: Pillow does not write the inner parts of what was never read into a TIFF.
+    facts = read_photo(save(quadrants(), tmp_path / f"a{suffix}", exif=exif.tobytes()), 32).facts
+    assert facts.format == FORMATS[suffix]
+    assert facts.taken_at == datetime.datetime(2021, 5, 6, 7, 8, 9)
+    assert facts.camera == "Canon EOS 5D"
+    assert (facts.latitude, facts.longitude) == (52.5, -13.25)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".heic", ".avif"])
+def test_facts_have_the_upright_size(suffix: str, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    for suffix in (".jpg", ".tif"):
-        facts = read_photo(save(quadrants(), tmp_path / f"a{suffix}", exif=exif), 32).facts
-        assert (facts.width, facts.height) == (64, 96)
+    picture = quadrants()
+    picture.info["exif"] = exif.tobytes()
+    facts = read_photo(save(picture, tmp_path / f"a{suffix}", exif=picture.info["exif"]), 32).facts
+    assert (facts.width, facts.height) == (64, 96)
 
 
 def test_an_absurd_orientation_is_ignored() -> None:
