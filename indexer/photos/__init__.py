@@ -2,8 +2,8 @@
 
 from indexer.photos._decode import THUMBNAIL_SIDE, DecodedPhoto, decode, read_photo, read_pixels, squash
 from indexer.photos._formats import SUPPORTED, is_supported
-from indexer.photos._memory import limit_address_space
-from indexer.photos._open import open_rgb
+from indexer.photos._memory import decoder_memory, limit_memory
+from indexer.photos._open import open_regular, open_rgb
 from indexer.photos._pillow import MAX_PIXELS
 from indexer.photos._pool import TIME_LIMIT, Broken, Decoded, DecoderPool, Failed, Hashed, Vanished
 
@@ -20,8 +20,10 @@ __all__ = [
     "Hashed",
     "Vanished",
     "decode",
+    "decoder_memory",
     "is_supported",
-    "limit_address_space",
+    "limit_memory",
+    "open_regular",
     "open_rgb",
     "read_photo",
     "read_pixels",

@@ -57,19 +57,37 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_regular(path: Path) -> tuple[bytes, os.stat_result]:
-    """All bytes of a regular file, and its state before they were read.
+    """All bytes of a regular file, and its state before they were read. Raises as `open_regular`."""
+    file, state = open_regular(path)
+    with file:
+        # One more than there should be shows a file that has grown; Python takes memory for all that is asked for.
+        return file.read(state.st_size + 1), state
 
-    Raises PhotoUnreadable: not a regular file, or more than `MAX_BYTES`; OSError: the system cannot read it.
+
+def open_regular(path: Path) -> tuple[BinaryIO, os.stat_result]:
+    """A regular file, opened to be read, and its state. One's own file keeps the time when it was last read.
+
+    Raises PhotoUnreadable: not a regular file, or more than `MAX_BYTES`; OSError: the system cannot open it.
     """
     # Opening a FIFO waits for a writer, and opening a device may do anything: look before opening, and do not wait
     # should the file be replaced between the two.
     _refuse_irregular(path.stat())
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
-        state = os.fstat(descriptor)
+    file = open(_descriptor(path), "rb")  # noqa: SIM115  the caller closes it
+    try:
+        state = os.fstat(file.fileno())
         _refuse_irregular(state)
-        # One more than there should be shows a file that has grown; Python takes memory for all that is asked for.
-        return file.read(state.st_size + 1), state
+    except BaseException:
+        file.close()
+        raise
+    return file, state
+
+
+def _descriptor(path: Path) -> int:
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:  # also for a file of another user, which may be read, but not unseen
+        return os.open(path, flags)
 
 
 def _refuse_irregular(state: os.stat_result) -> None:

@@ -1,14 +1,17 @@
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParameter
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response, StreamingResponse
 
 from indexer.errors import PhotoNotFound, PhotoUnreadable
 from indexer.library import Library, PhotoRecord
+from indexer.photos import open_regular
 from search._originals import unchanged
 from search.document import photo_document, printable
 from search.query import DEPTH, SearchQuery
@@ -27,6 +30,7 @@ _SHOWN_BY_BROWSERS = {
     "BMP": "image/bmp",
     "AVIF": "image/avif",
 }
+_CHUNK = 1 << 18
 
 
 @router.get("", summary="What is known about a photo")
@@ -76,7 +80,9 @@ async def file(
     photo_id: PhotoId,
     original: Annotated[bool, Query(description="The very bytes of the file, as a download.")] = False,
 ) -> Response:
-    """A picture that a browser can show: the file itself, or a JPEG made of it where browsers lack the format."""
+    """A picture that a browser can show: the file itself, or a JPEG made of it where browsers lack the format. It comes
+    whole, whatever part is asked for.
+    """
     record, etag = await service.pictures.run(lambda: _present(service.library, photo_id))
     headers = {
         "ETag": etag,
@@ -85,15 +91,17 @@ async def file(
     }
     if _known(request, etag):
         return Response(status_code=304, headers=headers)
+    media_type = _SHOWN_BY_BROWSERS.get(record.facts.format)
     if original:
-        name = printable(Path(record.path.name))
-        return FileResponse(record.path, media_type="application/octet-stream", filename=name, headers=headers)
-    shown_as = _SHOWN_BY_BROWSERS.get(record.facts.format)
-    if shown_as is not None:
-        return FileResponse(record.path, media_type=shown_as, headers=headers)
-    jpeg = await service.pictures.run(lambda: service.decoding.jpeg(record.path))
-    # Converted: ranges and the size of the file mean nothing here.
-    return Response(jpeg, media_type="image/jpeg", headers=headers)
+        media_type = "application/octet-stream"
+        name = quote(printable(Path(record.path.name)), safe="")
+        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
+    if media_type is None:
+        jpeg = await service.pictures.run(lambda: service.decoding.jpeg(record.path))
+        return Response(jpeg, media_type="image/jpeg", headers=headers)
+    stream, size = await service.pictures.run(lambda: _opened(record))
+    headers["Content-Length"] = str(size)
+    return StreamingResponse(_chunks(stream, size), media_type=media_type, headers=headers)
 
 
 @router.get("/similar", summary="Photos that resemble it", responses=errors(409))
@@ -114,12 +122,35 @@ def _present(library: Library, photo_id: int) -> tuple[PhotoRecord, str]:
     try:
         same = unchanged(record)
     except OSError:
-        raise PhotoNotFound(f"The file {name} is gone. Index its folder again to update the library.") from None
+        raise _gone(record) from None
     if not same:
         raise PhotoNotFound(f"{name} has changed. Index its folder again to see it as it is now.")
     if not os.access(record.path, os.R_OK):
         raise PhotoUnreadable(f"{name} cannot be read: the service lacks permission.")
     return record, f'"{record.modified_at.timestamp():.6f}-{record.size:x}"'
+
+
+def _gone(record: PhotoRecord) -> PhotoNotFound:
+    return PhotoNotFound(f"The file {printable(record.path)} is gone. Index its folder again to update the library.")
+
+
+def _opened(record: PhotoRecord) -> tuple[BinaryIO, int]:
+    """The photo's file, and its bytes. Raises PhotoNotFound if it went since it was looked at, and PhotoUnreadable."""
+    try:
+        file, state = open_regular(record.path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _gone(record) from None
+    except OSError as error:
+        raise PhotoUnreadable(f"{printable(record.path)} cannot be read: {error.strerror or error}.") from error
+    return file, state.st_size
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """``size`` bytes, and no more should the file grow meanwhile. Closes it."""
+    with file:
+        while data := file.read(min(_CHUNK, size)):
+            size -= len(data)
+            yield data
 
 
 def _thumbnail(service: Service, photo_id: int) -> bytes:

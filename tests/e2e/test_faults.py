@@ -43,12 +43,16 @@ def job_of(client: httpx.Client, folder: Path) -> dict[str, Any]:
 
 
 def states(folder: Path) -> dict[Path, tuple[object, ...]]:
-    """All about every file and folder but when it was last read; the time of change shows even a changed mode."""
+    """All about every file and folder, but when a folder was last listed; the time of change shows a changed mode."""
     found: dict[Path, tuple[object, ...]] = {}
     for path in (folder, *folder.rglob("*")):
         state = path.lstat()
-        content = path.read_bytes() if stat.S_ISREG(state.st_mode) and os.access(path, os.R_OK) else None
-        times = (state.st_mtime_ns, state.st_ctime_ns)
+        content, times = None, (state.st_mtime_ns, state.st_ctime_ns)
+        if stat.S_ISREG(state.st_mode):
+            times = (*times, state.st_atime_ns)
+            if os.access(path, os.R_OK):
+                with open(os.open(path, os.O_RDONLY | os.O_NOATIME), "rb") as file:  # noqa: PTH123  a descriptor
+                    content = file.read()
         found[path] = (content, state.st_ino, state.st_mode, state.st_nlink, state.st_size, times)
     return found
 
@@ -56,14 +60,17 @@ def states(folder: Path) -> dict[Path, tuple[object, ...]]:
 def test_no_original_changes(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     write_corpus(folder, 40, seed=3)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, (0, path.stat().st_mtime))  # of one read lately, many disks would not record another reading
     before = states(folder)
     settings = ServiceSettings(library=tmp_path / "library", device="cpu", allowed_folders=(folder,))
     with running(settings) as client:
         for _ in range(2):
             job = job_of(client, folder)
-        assert job["summary"]["unchanged"] > 40
+        assert job["summary"]["unchanged"] > 30
         results = client.get("/v1/search", params={"q": "a photo", "top": 100}).json()["results"]
-        assert len(results) > 30
+        assert len(results) > 20
         for result in results[:10]:
             assert client.get(result["thumbnail"]).is_success
             assert client.get(result["file"]).is_success
@@ -216,12 +223,14 @@ def under() -> tuple[str, ...]:
         return ()
     if shutil.which("setpriv") is None:
         pytest.skip("root may read and write anything")
-    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
 
 
 def test_a_photo_that_may_not_be_read(photos: Path, tmp_path: Path, under: tuple[str, ...]) -> None:
     library, closed = tmp_path / "library", photos / "here" / "7.png"
     closed.chmod(0)
+    if under:
+        os.chown(photos / "here" / "8.png", 12345, -1)  # another user's, to be read as any other
     assert "9 added, 0 updated, 0 moved, 0 unchanged, 0 removed, 1 failed" in (
         photoseek("index", photos, library=library, under=under).stdout
     )

@@ -6,10 +6,12 @@ import httpx
 import pytest
 from PIL import Image
 
+from indexer.errors import PhotoNotFound
 from indexer.library import Library
 from indexer.model import Model
 from indexer.pipeline import index_folders
 from search.service import ServiceSettings
+from search.service._photo_routes import _opened
 from tests.search.service.conftest import running
 from tests.search.service.test_search import assert_refused
 
@@ -58,6 +60,9 @@ def test_a_photo_that_browsers_show_is_served_as_it_is(client: httpx.Client, pho
     assert response.headers["content-type"] == "image/jpeg"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert client.get(address, headers={"If-None-Match": response.headers["etag"]}).status_code == 304
+    for part in ("bytes=0-9", "bytes=10000000-", "bytes=nonsense", "bytes=5-1,0-0,0-0"):
+        whole = client.get(address, headers={"Range": part})
+        assert (whole.status_code, whole.content) == (200, response.content)
 
 
 def test_a_photo_that_browsers_cannot_show_is_served_as_jpeg(client: httpx.Client, photos: Path) -> None:
@@ -69,7 +74,8 @@ def test_a_photo_that_browsers_cannot_show_is_served_as_jpeg(client: httpx.Clien
     original = client.get(address, params={"original": True})
     assert original.content == (photos / "more" / "cat.heic").read_bytes()
     assert original.headers["content-type"] == "application/octet-stream"
-    assert original.headers["content-disposition"] == 'attachment; filename="cat.heic"'
+    assert original.headers["content-disposition"] == "attachment; filename*=UTF-8''cat.heic"
+    assert original.headers["content-length"] == str(len(original.content))
 
 
 @pytest.mark.parametrize("part", ["", "/thumbnail", "/file", "/similar"])
@@ -127,3 +133,17 @@ def test_a_photo_whose_file_is_gone(photos: Path, model: Model, tmp_path: Path) 
         assert "Index its folder again" in assert_refused(
             client.get(f"/v1/photos/{rocket}/file"), 404, "photo_not_found"
         )
+
+
+def test_a_file_that_goes_between_the_look_and_the_opening(photos: Path, model: Model, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    copy = Path(shutil.copy(photos / "rocket.jpg", tmp_path / "photos"))
+    with Library.create(tmp_path / "library") as library:
+        index_folders(library, model, [tmp_path / "photos"])
+        record = library.photo(1)
+    file, size = _opened(record)
+    with file:
+        assert (file.read(), size) == (copy.read_bytes(), record.size)
+    copy.unlink()
+    with pytest.raises(PhotoNotFound, match="Index its folder again"):
+        _opened(record)
