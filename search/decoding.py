@@ -23,22 +23,21 @@ from indexer.photos import (
     THUMBNAIL_SIDE,
     TIME_LIMIT,
     decode,
-    limit_address_space,
+    decoder_memory,
+    limit_memory,
     open_rgb,
     read_photo,
     read_pixels,
 )
 
 _START_SECONDS = 120.0
-_MEMORY = 8 * 2**30
-"""Bytes of address space of one process: several times what the largest picture needs."""
 
 
 class Decoding:
     """A few decoder processes, each started with its first picture. Safe to use from several threads.
 
     A picture that crashes a decoder, or takes it longer than ``seconds``, costs that picture: the process is replaced.
-    An upload may have ``max_pixels``.
+    So does one that takes more than `decoder_memory`, on Linux. An upload may have ``max_pixels``.
     """
 
     def __init__(self, processes: int, max_pixels: int = MAX_PIXELS, seconds: float = TIME_LIMIT) -> None:
@@ -47,7 +46,7 @@ class Decoding:
         # The last one back goes first: its process runs already.
         self._idle: queue.LifoQueue[_Decoder] = queue.LifoQueue()
         for _ in range(processes):
-            self._idle.put(_Decoder(seconds))
+            self._idle.put(_Decoder(seconds, decoder_memory(processes)))
 
     def upload(self, data: bytes, side: int) -> Image.Image:
         """The picture in an uploaded file, squashed to ``side`` pixels. Raises PhotoUnreadable."""
@@ -91,8 +90,9 @@ class Decoding:
 class _Decoder:
     """One process, used by one thread at a time."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, memory: int) -> None:
         self._seconds = seconds
+        self._memory = memory
         self._running: tuple[SpawnProcess, Connection] | None = None
 
     def run(self, work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
@@ -122,18 +122,18 @@ class _Decoder:
 
     def _answer(self, work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
         if self._running is None:
-            self._running = _start()
+            self._running = _start(self._memory)
             _receive(self._running[1], _START_SECONDS)
         connection = self._running[1]
         connection.send((work, arguments))
         return _receive(connection, self._seconds)
 
 
-def _start() -> tuple[SpawnProcess, Connection]:
+def _start(memory: int) -> tuple[SpawnProcess, Connection]:
     context = multiprocessing.get_context("spawn")  # never fork: torch and FAISS have threads in this process
     try:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), name="photoseek-picture", daemon=True)
+        process = context.Process(target=_work, args=(theirs, memory), name="photoseek-picture", daemon=True)
         with theirs:
             process.start()
     except OSError as error:
@@ -147,14 +147,14 @@ def _receive(connection: Connection, seconds: float) -> Any:
     return connection.recv()
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection, memory: int) -> None:
     """Run as a process: for each function and its arguments received, send what it returns, or PhotoUnreadable."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started it decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - what C libraries print about broken files is no event
         os.dup2(nowhere.fileno(), 2)
-    limit_address_space(_MEMORY)
+    limit_memory(memory)
     connection.send(None)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

@@ -1,26 +1,41 @@
-"""How much address space a process may take.
+"""How much memory a decoder process may take.
 
-Only on Linux: Windows knows no such limit, and macOS does not keep to it.
+Limited only on Linux: Windows knows no such limit, and macOS does not keep to it.
 """
 
 import os
 import sys
 from pathlib import Path
 
+MOST = 4 << 30
+"""Bytes that the largest pictures need: they have a gigabyte of pixels in Pillow, and there are up to three copies of
+them on the way to upright RGB."""
+LEAST = 3 << 29
+"""Bytes that a picture of 100 megapixels needs; a HEIC and a PNG with transparency take nearly as many."""
 
-def address_space() -> int:
-    """Bytes that this process has taken; 0 where nothing is limited."""
-    if sys.platform != "linux":
-        return 0
-    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+def decoder_memory(processes: int) -> int:
+    """Bytes that each of so many decoder processes may take, beyond what it has when it starts.
+
+    Together no more than half of the machine's memory, unless that were less than `LEAST` for each.
+    """
+    return max(LEAST, min(MOST, _physical_memory() // 2 // processes))
 
 
-def limit_address_space(size: int) -> None:
-    """Let this process take ``size`` bytes and no more, nor more than it was allowed before."""
+def limit_memory(more: int) -> None:
+    """Let this process take so many bytes of address space beyond what it has now, but no more than it was allowed."""
     if sys.platform != "linux":
         return
     import resource  # noqa: PLC0415  not on every system
 
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + more
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     allowed = size if most == resource.RLIM_INFINITY else min(size, most)
     resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # another system, where nothing is limited
+        return 0

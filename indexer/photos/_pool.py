@@ -7,7 +7,6 @@ photo it was reading.
 import contextlib
 import dataclasses
 import multiprocessing
-import os
 import queue
 import signal
 import threading
@@ -19,14 +18,12 @@ from typing import Self
 
 from indexer.errors import PhotoSeekError
 from indexer.photos._decode import DecodedPhoto
+from indexer.photos._memory import decoder_memory
 from indexer.photos._worker import Gone, Read, Unreadable, work
 from indexer.profile import Stopwatch
 
 TIME_LIMIT = 60.0
 """Seconds for reading, and again for decoding, one photo. The slowest honest ones (large RAW) take a few."""
-MEMORY_LIMIT = 4 << 30
-"""Bytes that decoding one photo may take. The largest pictures that are decoded have a gigabyte of pixels in Pillow,
-and there are up to three copies of them on the way to upright RGB. Never more than half of the machine's memory."""
 _START_LIMIT = 120.0
 _TICK = 0.1
 
@@ -89,15 +86,16 @@ class DecoderPool:
         image_size: int,
         events: "queue.SimpleQueue[object]",
         time_limit: float = TIME_LIMIT,
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: int | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         """Start ``workers`` threads, each of which starts its process with its first photo.
 
         Photos are squashed to ``image_size`` pixels; every `DecoderEvent` is put into ``events``; ``time_limit`` is
-        seconds for reading, and again for decoding, one photo; ``memory_limit`` is bytes for both, on Linux only.
+        seconds for reading, and again for decoding, one photo; ``memory_limit`` is bytes for both, on Linux only
+        (`decoder_memory`).
         """
-        limits = _Limits(time_limit, min(memory_limit, _physical_memory() // 2))
+        limits = _Limits(time_limit, memory_limit or decoder_memory(workers))
         self._tasks: queue.SimpleQueue[tuple[int, Path]] = queue.SimpleQueue()
         self._closing = threading.Event()
         watch = stopwatch or Stopwatch()
@@ -132,13 +130,6 @@ class DecoderPool:
 class _Limits:
     seconds: float
     memory: int
-
-
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # another system, where no limit is set either
-        return 2 * MEMORY_LIMIT
 
 
 class _CannotStartError(PhotoSeekError):

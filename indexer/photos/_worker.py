@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from indexer.errors import PhotoUnreadable
 from indexer.photos._decode import decode
-from indexer.photos._memory import address_space, limit_address_space
+from indexer.photos._memory import limit_memory
 from indexer.photos._open import read_regular
 
 _DIGEST_BYTES = 16
@@ -48,7 +48,7 @@ def work(connection: Connection, image_size: int, memory_limit: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pipeline decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"  # LibRaw's; there is a process for every core already
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    limit_address_space(address_space() + memory_limit)
+    limit_memory(memory_limit)
     _silence_libraries()
     try:
         connection.send(None)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from indexer.errors import PhotoUnreadable
-from indexer.photos import open_rgb, read_pixels, squash
+from indexer.photos import decoder_memory, open_rgb, read_pixels, squash
 from search.decoding import Decoding
 from tests.limits import room_for_files
 from tests.search.conftest import picture
@@ -113,6 +114,14 @@ def test_a_photo_in_full_size(decoding: Decoding, tmp_path: Path, suffix: str) -
     decoded = decoding.picture(path)
     assert (decoded.mode, decoded.size) == ("RGB", (451, 300))
     assert np.array_equal(np.array(decoded), np.array(open_rgb(path)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
+def test_memory_of_several_processes() -> None:
+    with contextlib.closing(Decoding(processes=64)) as decoding:
+        limit, _ = decoding.run(resource.getrlimit, resource.RLIMIT_AS)
+        pages = int(decoding.run(Path.read_text, Path("/proc/self/statm")).split()[0])
+        assert limit - pages * resource.getpagesize() <= decoder_memory(64)
 
 
 def test_a_photo_as_jpeg_and_as_thumbnail(decoding: Decoding, tmp_path: Path) -> None:

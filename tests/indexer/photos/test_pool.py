@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from indexer.errors import PhotoSeekError
-from indexer.photos import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished, read_photo
+from indexer.photos import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished, decoder_memory, read_photo
+from indexer.photos._memory import LEAST, MOST
 from tests.indexer.photos.pictures import quadrants, save
 from tests.limits import room_for_files
 
@@ -176,6 +177,27 @@ def test_an_answer_that_cannot_be_read_costs_one_photo(
         pool.submit(1, tmp_path / "0.png")
         next_hashed(events).answer(True)
         assert isinstance(events.get(timeout=60), Decoded)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8, 64])
+def test_memory_of_all_decoders(workers: int) -> None:
+    each = decoder_memory(workers)
+    assert LEAST <= each <= MOST
+    assert each == LEAST or each * workers <= psutil.virtual_memory().total // 2
+    assert each == MOST or each * workers > psutil.virtual_memory().total // 2 - workers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit that holds")
+def test_one_of_many_decoders_reads_100_megapixels(events: Events, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("LA", (12_500, 8_000), (1, 2)).save(path, compress_level=1)  # a mode that takes many copies
+    with DecoderPool(64, 32, events) as pool:
+        pool.submit(0, path)
+        next_hashed(events).answer(True)
+        assert isinstance(events.get(timeout=120), Decoded)
+        (process,) = children()
+        limit, _ = process.rlimit(psutil.RLIMIT_AS)
+        assert limit - process.memory_info().vms <= decoder_memory(64)
 
 
 @pytest.mark.timeout(60)
