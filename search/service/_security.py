@@ -43,21 +43,21 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope["method"], scope["path"], Headers(scope=scope))
+            self._check(scope, Headers(scope=scope))
         except RequestRefused as refusal:
             answer = error_response(refusal.status, refusal.code, str(refusal), refusal.headers)
             await answer(scope, receive, send_marked)
             return
         await self._app(scope, receive, send_marked)
 
-    def _check(self, method: str, path: str, headers: Headers) -> None:
+    def _check(self, scope: Scope, headers: Headers) -> None:
         self._check_host(headers)
-        if not path.startswith(_OPEN_PATHS):
+        if not scope["path"].startswith(_OPEN_PATHS):
             self._check_token(headers)
-        if method in _SAFE_METHODS:
+        if scope["method"] in _SAFE_METHODS:
             _check_reader(headers)
         else:
-            _check_origin(headers)
+            _check_origin(headers, scope["scheme"])
         self._check_size(headers)
 
     def _check_host(self, headers: Headers) -> None:
@@ -96,11 +96,11 @@ class Guard:
             raise RequestRefused(413, "too_large", f"The request is too large. Send at most {most:,} bytes.")
 
 
-def _check_origin(headers: Headers) -> None:
+def _check_origin(headers: Headers, scheme: str) -> None:
     """Only pages of the service itself, and programs that are no browser, may change anything."""
-    origin = headers.get("origin")
-    foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
-    if foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+    # A proxy with TLS need not say that it is one; where it does, no page that came in the clear may.
+    own = [f"{each}://{headers.get('host')}" for each in {scheme, "https"}]
+    if headers.get("origin", own[0]) not in own or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise RequestRefused(403, "cross_origin", "A page of another site may not change anything here.")
 
 

@@ -93,6 +93,8 @@ def test_off_loopback_addresses_and_allowed_names_are_served(guarded: httpx.Clie
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "ftp://localhost", "Host": "localhost"},
+        {"Origin": "http://localhost", "Host": "localhost", "X-Forwarded-Proto": "https"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -114,7 +116,9 @@ def test_other_sites_run_nothing_but_may_link(client: httpx.Client, path: str) -
 
 def test_own_pages_may(client: httpx.Client) -> None:
     own = {"Origin": str(client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
-    assert client.post("/v1/search", json={"q": "a cat"}, headers=own).status_code == 200
+    behind_a_proxy = {"Origin": "https://localhost", "Host": "localhost"}
+    for headers in (own, behind_a_proxy, behind_a_proxy | {"X-Forwarded-Proto": "https"}):
+        assert client.post("/v1/search", json={"q": "a cat"}, headers=headers).status_code == 200
 
 
 def test_no_other_site_may_read(client: httpx.Client) -> None:
