@@ -78,6 +78,11 @@ def test_an_empty_library_is_created_and_filled(fresh: httpx.Client, photos: Pat
     failures = fresh.get("/v1/failures").json()
     assert failures["total"] == 1
     assert failures["failures"][0]["path"] == str(photos / "more" / "broken.jpg")
+    metrics = fresh.get("/metrics").text
+    for stage in ("scanning", "indexing", "saving"):
+        assert f'photoseek_index_seconds_count{{stage="{stage}"}} 1.0' in metrics
+    for outcome, photos_of_it in (("added", 8), ("failed", 1), ("removed", 0)):
+        assert f'photoseek_indexed_photos_total{{outcome="{outcome}"}} {photos_of_it}.0' in metrics
     facets = fresh.get("/v1/facets").json()
     assert {"value": "Canon EOS 5D", "count": 7} in facets["cameras"]
     assert {"value": "JPEG", "count": 7} in facets["formats"]
