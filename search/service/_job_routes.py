@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 from fastapi import Path as PathParameter
@@ -27,6 +27,16 @@ async def _watched_job(service: CurrentService, asked: AskedJob) -> Job:
 
 
 WatchedJob = Annotated[Job, Depends(_watched_job)]
+
+
+def _event(name: str, answer: type[ProgressAnswer | JobAnswer]) -> dict[str, Any]:
+    """An event of that name, for OpenAPI: its data is text, as all of a stream is, and that text is JSON."""
+    content = {"$ref": f"#/components/schemas/{answer.__name__}"}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    return {"properties": {"event": {"const": name}, "data": data}}
+
+
+_EVENTS = {"itemSchema": {"oneOf": [_event("progress", ProgressAnswer), _event("summary", JobAnswer)]}}
 
 
 @router.post("/index", status_code=202, summary="Index folders", responses=errors(400, 408, 409, 411, 413, 422))
@@ -64,7 +74,7 @@ async def cancel(asked: AskedJob) -> JobAnswer:
     "/jobs/{job_id}/events",
     summary="A job as it happens",
     response_class=EventSourceResponse,
-    responses=errors(404, 422),
+    responses={200: {"content": {"text/event-stream": _EVENTS}}, **errors(404, 422)},
 )
 async def events(asked: WatchedJob) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `progress` for every step, and at last `summary`, the whole job."""

@@ -120,16 +120,16 @@ class ErrorAnswer(_Schema):
 class PhotoFields(_Schema):
     """A photo file."""
 
-    id: int
-    path: str
+    id: int = Field(description="Stays the photo's when its file is moved or edited.")
+    path: str = Field(description="Absolute, on the service's machine; what is no UTF-8 in it is replaced.")
     taken_at: LocalTime | None = Field(description="Local time where it was taken, without a time zone.")
-    camera: str | None
-    latitude: float | None
-    longitude: float | None
+    camera: str | None = Field(description="Maker and model.")
+    latitude: float | None = Field(description="Degrees north, WGS 84.")
+    longitude: float | None = Field(description="Degrees east, WGS 84.")
     width: int = Field(description="Pixels, upright.")
     height: int = Field(description="Pixels, upright.")
     size: int = Field(description="Bytes.")
-    format: str = Field(examples=["JPEG"])
+    format: str = Field(description="File format.", examples=["JPEG"])
     copies: list[str] = Field(description="Paths of other files of the same picture.")
     thumbnail: str = Field(description="Address of a small WebP.", examples=["/v1/photos/1/thumbnail"])
     file: str = Field(description="Address of the photo.", examples=["/v1/photos/1/file"])
@@ -139,7 +139,7 @@ class PhotoAnswer(PhotoFields):
     """What is known about a photo file."""
 
     folder: str = Field(description="The indexed folder that it is in.")
-    modified_at: datetime.datetime
+    modified_at: datetime.datetime = Field(description="When the file was last modified, as it was indexed.")
 
 
 class ResultFields(PhotoFields):
@@ -153,14 +153,14 @@ class ResultFields(PhotoFields):
 class SearchAnswer(_Schema):
     """One page of the ranking."""
 
-    query: str | None
+    query: str | None = Field(description="The text that was searched; null if there was none.")
     took_ms: dict[str, float] = Field(
         description="Milliseconds of each stage, and of all.",
         examples=[{"encode": 4.1, "candidates": 1.2, "rerank": 151.0, "total": 156.9}],
     )
     considered: int = Field(description="Distinct pictures that the search looked at.")
     total: int = Field(description=f"Ranked pictures that can be paged through, at most {DEPTH}.")
-    results: list[ResultFields]
+    results: list[ResultFields] = Field(description="Best first.")
 
 
 class IndexRequest(BaseModel):
@@ -178,41 +178,41 @@ class IndexRequest(BaseModel):
 class ProgressAnswer(_Schema):
     """How far a job is."""
 
-    stage: Stage
-    total: int
-    done: int
-    failed: int
-    photos_per_second: float
-    seconds_left: float | None
-    current: Printable | None
+    stage: Stage = Field(description="What the job is at.")
+    total: int = Field(description="Photos to read, unchanged ones not among them; while scanning, files seen so far.")
+    done: int = Field(description="Of them: recorded, as indexed or as failed.")
+    failed: int = Field(description="Of the done ones.")
+    photos_per_second: float = Field(description="Over the last seconds; 0 before anything is done.")
+    seconds_left: float | None = Field(description="Null as long as nothing can be said.")
+    current: Printable | None = Field(description="The photo that was just recorded, or the folder being scanned.")
 
 
 class SummaryAnswer(_Schema):
     """What a job did, in files."""
 
-    added: int
-    updated: int
-    moved: int
-    unchanged: int
-    removed: int
-    failed: int
+    added: int = Field(description="New photos, and photos that are back.")
+    updated: int = Field(description="Photos whose file has another picture now.")
+    moved: int = Field(description="Photos whose file has another path now.")
+    unchanged: int = Field(description="Photos whose file is as it was.")
+    removed: int = Field(description="Photos whose file is gone.")
+    failed: int = Field(description="Files that could not be indexed, now or before.")
     embedded: int = Field(description="Pictures that the model looked at.")
-    seconds: float
-    cancelled: bool
+    seconds: float = Field(description="How long the job took.")
+    cancelled: bool = Field(description="Whether it ended before it was done.")
     notes: list[Printable] = Field(description="What else a person should know, a sentence each.")
 
 
 class JobAnswer(_Schema):
     """An indexing job."""
 
-    id: str
-    state: JobState
-    folders: list[Printable]
-    started_at: datetime.datetime
-    finished_at: datetime.datetime | None
-    progress: ProgressAnswer | None
-    summary: SummaryAnswer | None
-    error: Printable | None = Field(description="Why it failed.")
+    id: str = Field(description="What to ask for it by.")
+    state: JobState = Field(description="How it is, or how it ended.")
+    folders: list[Printable] = Field(description="Absolute paths, links followed.")
+    started_at: datetime.datetime = Field(description="UTC.")
+    finished_at: datetime.datetime | None = Field(description="UTC; null while it runs.")
+    progress: ProgressAnswer | None = Field(description="The latest; null before the first.")
+    summary: SummaryAnswer | None = Field(description="What it did; null while it runs, and if it failed.")
+    error: Printable | None = Field(description="Why it failed; null if it did not.")
 
     @classmethod
     def of(cls, job: Job) -> "JobAnswer":
@@ -222,60 +222,60 @@ class JobAnswer(_Schema):
 class JobsAnswer(_Schema):
     """The jobs since the service started, the latest last."""
 
-    jobs: list[JobAnswer]
+    jobs: list[JobAnswer] = Field(description="A hundred at most.")
 
 
 class FacetAnswer(_Schema):
     """A value to filter by."""
 
-    value: Printable
+    value: Printable = Field(description="As the filter takes it.")
     count: int = Field(description="Photos that have it.")
 
 
 class FacetsAnswer(_Schema):
     """What the library can be filtered by."""
 
-    folders: list[FacetAnswer]
-    cameras: list[FacetAnswer]
-    formats: list[FacetAnswer]
-    earliest: LocalTime | None
-    latest: LocalTime | None
+    folders: list[FacetAnswer] = Field(description="Every folder with photos in it or below it, by path.")
+    cameras: list[FacetAnswer] = Field(description="By name.")
+    formats: list[FacetAnswer] = Field(description="By name.")
+    earliest: LocalTime | None = Field(description="First taken, in the camera's local time.")
+    latest: LocalTime | None = Field(description="Last taken, in the camera's local time.")
 
 
 class FailureAnswer(_Schema):
     """A file that could not be indexed."""
 
-    path: Printable
-    reason: Printable
-    since: datetime.datetime
+    path: Printable = Field(description="Absolute, on the service's machine.")
+    reason: Printable = Field(description="Why, for people.")
+    since: datetime.datetime = Field(description="When it first failed like that, UTC.")
 
 
 class FailuresAnswer(_Schema):
     """Files that could not be indexed."""
 
-    total: int
-    failures: list[FailureAnswer]
+    total: int = Field(description="On all pages.")
+    failures: list[FailureAnswer] = Field(description="Of this page, by path.")
 
 
 class IdentityAnswer(_Schema):
     """A model."""
 
-    name: str
-    revision: str
-    digest: str
+    name: str = Field(description="Name, or path of its checkpoint.")
+    revision: str = Field(description="Version of that model.")
+    digest: str = Field(description="Of its weights, hexadecimal.")
 
 
 class FolderAnswer(_Schema):
     """An indexed folder."""
 
-    path: Printable
-    photos: int
+    path: Printable = Field(description="Absolute, on the service's machine.")
+    photos: int = Field(description="In it or below it.")
 
 
 class ServiceAnswer(_Schema):
     """The service itself."""
 
-    version: str
+    version: str = Field(description="Of PhotoSeek.")
     model_state: str = Field(description="loading, ready or failed.")
     model_error: str | None = Field(description="Why the model did not load.")
     device: str | None = Field(description="Where the model runs, once it is loaded.")
@@ -284,17 +284,17 @@ class ServiceAnswer(_Schema):
 class StatusAnswer(_Schema):
     """What the library holds, and how the service is."""
 
-    directory: Printable
-    format_version: int
-    photos: int = Field(description="Files.")
+    directory: Printable = Field(description="Where the library is, on the service's machine.")
+    format_version: int = Field(description="Of the library's files.")
+    photos: int = Field(description="Files that are there and indexed.")
     pictures: int = Field(description="Distinct pictures among them.")
-    failed: int
-    missing: int
-    folders: list[FolderAnswer]
+    failed: int = Field(description="Files that are there and could not be indexed.")
+    missing: int = Field(description="Files that were indexed and are gone.")
+    folders: list[FolderAnswer] = Field(description="Every indexed folder, by path.")
     model: IdentityAnswer | None = Field(description="The model that the library is searched with.")
-    vectors: int
-    index_kind: str
-    index_ram_bytes: int = Field(description="Memory that the index takes for one picture.")
+    vectors: int = Field(description="Vectors that a search looks at: 32 for each picture.")
+    index_kind: str = Field(description="Exact or compressed, as the size of the library asks.")
+    index_ram_bytes: int = Field(description="Bytes of memory that the index takes for one picture.")
     index_recall: float | None = Field(
         description="Share of the ten best pictures that searches find, as measured; null if there is no index yet."
     )
@@ -305,7 +305,7 @@ class StatusAnswer(_Schema):
 class HealthAnswer(_Schema):
     """That it is so."""
 
-    status: str = "ok"
+    status: str = Field("ok", description="Always ok.")
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

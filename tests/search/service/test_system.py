@@ -90,6 +90,17 @@ def test_the_documentation_is_complete_and_needs_no_internet(client: httpx.Clien
         "/readyz",
         "/metrics",
     }
+    for name, answer in schema["components"]["schemas"].items():
+        for field, about in answer["properties"].items():
+            assert about.keys() & {"description", "$ref"}, f"{name}.{field}"
+    stream = schema["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    told = {
+        event["properties"]["event"]["const"]: event["properties"]["data"] for event in stream["itemSchema"]["oneOf"]
+    }
+    assert {name: data["contentSchema"]["$ref"].rpartition("/")[2] for name, data in told.items()} == {
+        "progress": "ProgressAnswer",
+        "summary": "JobAnswer",
+    }
     for routes in schema["paths"].values():
         for route in routes.values():
             assert route["summary"]
