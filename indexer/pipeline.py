@@ -97,13 +97,15 @@ def index_folders(
         absent = AbsentFiles(writer, tally, prune)
         tasks: list[Task] = []
         for root in roots:
-            if not stop.is_set():
-                with timed("run", "scan"):
-                    scan = _scan(library, root, prune, meter)
-                with timed("run", "compare"):
-                    tasks += _compare(writer, root, scan, absent, tally, notes)
-        with timed("run", "compare"):
-            tasks += _backfill(writer, tasks)
+            with timed("run", "scan"):
+                scan = _scan(library, root, prune, meter, stop)
+            if stop.is_set():  # photos that the scan lacks are not gone
+                break
+            with timed("run", "compare"):
+                tasks += _compare(writer, root, scan, absent, tally, notes)
+        if not stop.is_set():
+            with timed("run", "compare"):
+                tasks += _backfill(writer, tasks)
         meter.enter("indexing", len(tasks))
         if tasks and not stop.is_set():
             models = _on_devices(model, devices, len(tasks))
@@ -197,10 +199,10 @@ def _refuse_absent(roots: Sequence[Path], indexed: set[Path]) -> None:
             raise FolderNotFound(f"{display_path(root)} cannot be listed. Give yourself permission to read it.")
 
 
-def _scan(library: Library, root: Path, prune: bool, meter: ProgressMeter) -> FolderScan:
+def _scan(library: Library, root: Path, prune: bool, meter: ProgressMeter, stop: threading.Event) -> FolderScan:
     if prune and not os.path.lexists(root):
         return FolderScan((), ())
-    return scan_folder(root, library.directory, meter.scanned)
+    return scan_folder(root, library.directory, meter.scanned, stop.is_set)
 
 
 def _compare(

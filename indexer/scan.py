@@ -61,20 +61,24 @@ def outermost(folders: Sequence[Path]) -> list[Path]:
 
 
 def scan_folder(
-    folder: Path, library: Path, on_progress: Callable[[int, str], None] = lambda _files, _folder: None
+    folder: Path,
+    library: Path,
+    on_progress: Callable[[int, str], None] = lambda _files, _folder: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> FolderScan:
     """Find the photo files below a folder.
 
     Hidden files and folders are left out, and so is whatever lies behind a link to a folder, or to a file outside the
     folder: links can lead anywhere and round in circles. So is the ``library`` directory, which has thumbnails.
-    ``on_progress`` gets the number of files so far and the folder being listed.
+    ``on_progress`` gets the number of files so far and the folder being listed. Once ``stopped`` says so, no further
+    folder is listed: what has not been found by then may be there all the same.
     """
     library = Path(os.path.realpath(library))
     files: list[tuple[str, int, int]] = []
     leading_out = 0
     unlistable: list[str] = []
     pending = [""]
-    while pending:
+    while pending and not stopped():
         inside = pending.pop()
         on_progress(len(files), display_path(folder / inside))
         try:

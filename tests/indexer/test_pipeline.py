@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -500,6 +501,29 @@ class TestEndings:
         cancelled.set()
         assert index(cancelled=cancelled).cancelled
         assert library.status().photos == 0
+
+    def test_cancelled_while_it_scans_it_takes_nothing_for_gone(
+        self, index: Index, library: Library, photos: Path
+    ) -> None:
+        for n in range(6):
+            make(photos / f"{n}/a.png", n)
+        index()
+        make(photos / "7/new.png", 7)
+        cancelled = threading.Event()
+
+        def cancel(progress: Progress) -> None:
+            if progress.stage == "scanning":
+                time.sleep(0.25)  # so that the next folder is told, too
+                if progress.current is not None:
+                    cancelled.set()
+
+        for options in ({}, {"prune": True}):
+            cancelled.clear()
+            summary = index(on_progress=cancel, cancelled=cancelled, **options)
+            assert summary.cancelled
+            assert counts(summary) == {}
+            assert library.status().photos == 6
+        assert counts(index()) == {"added": 1, "embedded": 1, "unchanged": 6}
 
     def test_a_model_that_fails_ends_the_run_not_the_library(
         self, index: Index, library: Library, model: Model, photos: Path

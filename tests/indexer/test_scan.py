@@ -47,6 +47,16 @@ def test_the_library_is_no_folder_of_photos(tmp_path: Path) -> None:
     assert [path for path, _, _ in scan_folder(tmp_path, tmp_path / "library").files] == ["a.jpg"]
 
 
+def test_stopped_it_lists_no_further_folder(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "b/c.jpg", "d/e.jpg")
+    listed: list[str] = []
+    scan = scan_folder(
+        tmp_path, tmp_path / "l", lambda _, folder: listed.append(folder), stopped=lambda: len(listed) == 2
+    )
+    assert [path for path, _, _ in scan.files] == ["a.jpg", "b/c.jpg"]
+    assert listed == [str(tmp_path), str(tmp_path / "b")]
+
+
 def test_only_links_to_files_within_the_folder_are_followed(tmp_path: Path) -> None:
     make(tmp_path, "elsewhere/out.jpg", "photos/a.jpg", "photos/.kept/b.jpg", "photos2/c.jpg")
     photos = tmp_path / "photos"
