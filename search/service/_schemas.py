@@ -305,7 +305,7 @@ class StatusAnswer(_Schema):
 class HealthAnswer(_Schema):
     """That it is so."""
 
-    status: str = Field("ok", description="Always ok.")
+    status: str = Field(default="ok", description="Always ok.")
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

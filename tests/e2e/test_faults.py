@@ -47,9 +47,9 @@ def states(folder: Path) -> dict[Path, tuple[object, ...]]:
     found: dict[Path, tuple[object, ...]] = {}
     for path in (folder, *folder.rglob("*")):
         state = path.lstat()
-        content, times = None, (state.st_mtime_ns, state.st_ctime_ns)
+        content, times = None, [state.st_mtime_ns, state.st_ctime_ns]
         if stat.S_ISREG(state.st_mode):
-            times = (*times, state.st_atime_ns)
+            times.append(state.st_atime_ns)
             if os.access(path, os.R_OK):
                 with open(os.open(path, os.O_RDONLY | os.O_NOATIME), "rb") as file:  # noqa: PTH123  a descriptor
                     content = file.read()
@@ -204,8 +204,8 @@ def test_a_catalog_that_another_program_has_locked(
 def test_a_library_that_is_being_written_to_or_of_a_newer_format(photos: Path, tmp_path: Path) -> None:
     directory = tmp_path / "library"
     with Library.create(directory) as library, library.writer():
-        for command in (("index", photos), ("verify", "--repair")):
-            refused = photoseek(*command, library=directory, code=1)
+        for writing in (("index", photos), ("verify", "--repair")):
+            refused = photoseek(*writing, library=directory, code=1)
             assert f"Process {os.getpid()} is writing to the library {directory}" in one_line(refused.stderr)
         assert "Photos\t0" in photoseek("status", library=directory).stdout
     with contextlib.closing(sqlite3.connect(directory / "catalog.sqlite")) as connection:
