@@ -20,10 +20,12 @@ from PIL import Image
 from indexer.errors import PhotoUnreadable
 from indexer.photos import (
     MAX_PIXELS,
+    OPENED_FORMATS,
     THUMBNAIL_SIDE,
     TIME_LIMIT,
     decode,
     decoder_memory,
+    decoding,
     limit_memory,
     open_rgb,
     read_photo,
@@ -164,11 +166,10 @@ def _work(connection: Connection, memory: int) -> None:
 
 def _outcome(work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
     try:
-        return work(*arguments)
+        with decoding():
+            return work(*arguments)
     except PhotoUnreadable as error:
         return error
-    except MemoryError:
-        return PhotoUnreadable("not enough memory to decode the picture")
 
 
 def _squashed(data: bytes, side: int, max_pixels: int) -> Image.Image:
@@ -178,7 +179,7 @@ def _squashed(data: bytes, side: int, max_pixels: int) -> Image.Image:
 
 def _refuse_large(data: bytes, max_pixels: int) -> None:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=OPENED_FORMATS) as image:
             width, height = image.size
     except Exception:  # decoding it tells what is wrong
         return

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.errors import PhotoUnreadable
-from indexer.photos._decode import decode
+from indexer.photos._decode import DecodedPhoto, decode
 from indexer.photos._memory import limit_memory
 from indexer.photos._open import read_regular
+from indexer.photos._pillow import decoding
 
 _DIGEST_BYTES = 16
 _ATTEMPTS = 3
@@ -69,21 +70,22 @@ def _silence_libraries() -> None:
 def _serve_one(connection: Connection, path: Path, image_size: int) -> None:
     try:
         data, read = _read(path)
-    except PhotoUnreadable as error:
-        return connection.send(Unreadable(str(error)))
     except (FileNotFoundError, NotADirectoryError):
         return connection.send(Gone())
-    except OSError as error:
-        return connection.send(Unreadable(f"cannot be read: {error.strerror or error}"))
-    except MemoryError:
-        return connection.send(Unreadable("not enough memory to read the file"))
+    except Exception as error:
+        return connection.send(Unreadable(_why_unread(error)))
     connection.send(read)
     if connection.recv():
-        try:
-            connection.send(decode(data, path.suffix.lower(), image_size))
-        except PhotoUnreadable as error:
-            connection.send(Unreadable(str(error)))
+        connection.send(_decoded(data, path.suffix.lower(), image_size))
     return None
+
+
+def _decoded(data: bytes, suffix: str, image_size: int) -> DecodedPhoto | Unreadable:
+    try:
+        with decoding():
+            return decode(data, suffix, image_size)
+    except PhotoUnreadable as error:
+        return Unreadable(str(error))
 
 
 def _read(path: Path) -> tuple[bytes, Read]:
@@ -97,6 +99,18 @@ def _read(path: Path) -> tuple[bytes, Read]:
             digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
             return data, Read(digest, before.st_size, before.st_mtime_ns)
     raise PhotoUnreadable("the file kept changing while it was read; it is read again in the next run")
+
+
+def _why_unread(error: Exception) -> str:
+    match error:
+        case PhotoUnreadable():
+            return str(error)
+        case MemoryError():
+            return "not enough memory to read the file"
+        case OSError(strerror=str(reason)):
+            return f"cannot be read: {reason}"
+        case _:
+            return f"cannot be read: {str(error) or type(error).__name__}"
 
 
 def _state(state: os.stat_result) -> tuple[int, int, int]:

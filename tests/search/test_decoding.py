@@ -52,6 +52,10 @@ def garble() -> Garbled:
     return Garbled()
 
 
+def fail() -> None:
+    raise RuntimeError("a plugin's mistake")
+
+
 def balloon() -> int:
     return len(bytearray(2**40))
 
@@ -71,6 +75,11 @@ def test_pixels_of_an_upload_at_the_limit(decoding: Decoding) -> None:
         decoding.upload(png(Image.new("L", (PIXELS + 1, 1))), 8)
 
 
+def test_an_upload_of_another_format_is_not_looked_into(decoding: Decoding) -> None:
+    with pytest.raises(PhotoUnreadable, match="not a picture in a format that PhotoSeek reads"):
+        decoding.upload(b"P6 1000 1000 255 ", 8)
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_picture_says_so(decoding: Decoding, data: bytes) -> None:
     with pytest.raises(PhotoUnreadable):
@@ -82,6 +91,7 @@ def test_what_is_no_picture_says_so(decoding: Decoding, data: bytes) -> None:
     [
         (crash, "crashed"),
         (garble, "crashed"),
+        (fail, "cannot be decoded: a plugin's mistake"),
         pytest.param(
             balloon, "memory", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
         ),

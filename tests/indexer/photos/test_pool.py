@@ -97,6 +97,20 @@ def test_what_is_not_there_or_not_a_photo(pool: DecoderPool, events: Events, tmp
     assert events.get(timeout=60) == Failed(3, "not a picture in a format that PhotoSeek reads")
 
 
+def test_what_nobody_thought_of_costs_one_photo(
+    events: Events, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with DecoderPool(1, 0, events) as pool:  # no picture can be squashed to nothing
+        pool.submit(0, tmp_path / "a\0.png")
+        assert events.get(timeout=60) == Failed(0, "cannot be read: embedded null byte")
+        (process,) = children()
+        pool.submit(1, save(quadrants(), tmp_path / "1.png"))
+        next_hashed(events).answer(True)
+        assert events.get(timeout=60) == Failed(1, "cannot be decoded: height and width must be > 0")
+        assert children() == [process]
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("death", "reason"),
     [(signal.SIGSEGV, "the decoder crashed on it (SIGSEGV)"), (signal.SIGKILL, "the machine may be out of memory")],
