@@ -10,7 +10,7 @@ from ui.client import Results, Search, ServiceTooSlow, ServiceUnreachable, Servi
 from ui.wording import percent
 
 _EXAMPLES = ("two dogs running on a beach", "a birthday cake with candles", "a red car in the snow", "a cup of coffee")
-_START = "./scripts/start              # in its folder\nphotoseek ui --library DIR   # where it is installed"
+_START = "./scripts/start\nphotoseek ui --library DIR"
 
 
 def show_error(error: ServiceError) -> None:
@@ -23,7 +23,8 @@ def show_error(error: ServiceError) -> None:
         _service_busy(error)
     else:
         with _panel("error", ":material/error:", "That did not work"):
-            st.markdown(plain(str(error)))
+            message = str(error)
+            st.markdown(plain(message[:1].upper() + message[1:]))
 
 
 def show_empty_library() -> None:
@@ -57,6 +58,10 @@ def show_nothing_found(search: Search, results: Results) -> None:
         with _panel("none", ":material/search_off:", "Nothing is left"):
             st.markdown("Every photo that fits also shows what you left out.")
             st.button("Leave nothing out", type="primary", on_click=address.clear, args=("without",))
+    elif search.filtered:
+        with _panel("none", ":material/search_off:", "Nothing found"):
+            st.markdown("No other photo passes the filters.")
+            st.button("Clear the filters", type="primary", on_click=address.clear, args=address.FILTERS)
     else:
         with _panel("none", ":material/search_off:", "Nothing found"):
             st.markdown("No other photo is in the library to compare with.")
@@ -79,7 +84,7 @@ def show_warming_up() -> None:
 
 def _service_down(error: ServiceError) -> None:
     with _panel("down", ":material/cloud_off:", "The search service is not running"):
-        st.markdown(f"{plain(str(error))} Start PhotoSeek again in a terminal, as it was started before:")
+        st.markdown(f"{plain(str(error))} Start PhotoSeek again in a terminal, by the command that started it:")
         st.code(_START, language=None)
         st.button("Try again", type="primary", icon=":material/refresh:")
 
