@@ -3,8 +3,8 @@
     python scripts/torture.py --kills N --seed S     kill an indexing process or the service N times, at random moments
     python scripts/torture.py --corpus N --seed S    index N files, most of them broken in some way
 
-Prints one JSON object, and exits with 1 unless nothing was hurt. Needs the ``dev`` extra. The same seed does the same
-to the files; when a kill falls is up to the clock too.
+Prints one JSON object, and exits with 1 unless nothing was hurt and memory stayed below 4,000 MB. Needs the ``dev``
+extra. The same seed does the same to the files; when a kill falls is up to the clock too.
 """
 
 import argparse

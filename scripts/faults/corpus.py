@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 import multiprocessing
 import os
 import random
@@ -17,11 +18,13 @@ from pathlib import Path
 
 import psutil
 
-from indexer.photos import SUPPORTED
+from indexer.photos import MAX_PIXELS, SUPPORTED
+from scripts.faults.handmade import png_chunk, png_of_rows
 from scripts.faults.mutations import MUTATIONS, wrong_suffix
 from scripts.faults.oracle import accounted, display
-from scripts.faults.pictures import KINDS, example
+from scripts.faults.pictures import KINDS, SIZES, example, family
 
+_MUTATIONS = {mutation.__name__: mutation for mutation in MUTATIONS}
 _VALID_SHARE = 0.25
 _IN_A_FOLDER = 500
 _RESTLESS = 10
@@ -29,6 +32,11 @@ _ODD_NAMES = (
     b"two\nlines", b"caf\xe9 \xff\xfe", b"-rf", b"a b\tc", b"back\\slash\\u00e9", b"quote\"'`$(x)", b"x" * 240,
     "\u202egpj.\U0001f4f7".encode(), b"%s %n %2f", b"percent\x01\x1b[31m",
 )  # fmt: skip
+
+PEAK_RSS_MB = 4000
+"""The most memory that a run may take: a decoder 2,600 MB for the largest picture, the rest for PyTorch, the model, and
+a batch of photos.
+"""
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 
@@ -51,8 +59,8 @@ class Report:
 
     @property
     def harmless(self) -> bool:
-        """Whether every file is accounted for and no run crashed."""
-        return not (self.unaccounted or self.crashes)
+        """Whether every file is accounted for, no run crashed, and memory stayed bounded."""
+        return not (self.unaccounted or self.crashes) and self.peak_rss_mb < PEAK_RSS_MB
 
 
 def torture(work: Path, count: int, seed: int) -> tuple[Report, list[str]]:
@@ -64,6 +72,7 @@ def torture(work: Path, count: int, seed: int) -> tuple[Report, list[str]]:
     _PROCESSES.set_forkserver_preload(["scripts.faults.victims"])
     photos, library = work / "photos", work / "library"
     write_corpus(photos, count, seed)
+    _write_bomb(photos / "bomb.png")
     restless = [photos / "restless" / f"{number}.png" for number in range(_RESTLESS)]
     with _never_still(restless, seed):
         first = _index(library, photos)
@@ -80,13 +89,17 @@ def torture(work: Path, count: int, seed: int) -> tuple[Report, list[str]]:
         if os.path.basename(path).startswith(b"valid")  # noqa: PTH119 - bytes
     ]
     crashes = (not first.ended) + (not second.ended)
+    unaccounted = len(details) - crashes
+    peak_rss_mb = max(first.peak_rss, second.peak_rss) >> 20
+    if peak_rss_mb >= PEAK_RSS_MB:
+        details.append(f"a run took {peak_rss_mb:,} MB")
     report = Report(
         files=len(expected),
         indexed=len(indexed),
         failed=len(failures),
-        unaccounted=len(details) - crashes,
+        unaccounted=unaccounted,
         crashes=crashes,
-        peak_rss_mb=max(first.peak_rss, second.peak_rss) >> 20,
+        peak_rss_mb=peak_rss_mb,
     )
     return report, details
 
@@ -94,21 +107,36 @@ def torture(work: Path, count: int, seed: int) -> tuple[Report, list[str]]:
 def write_corpus(folder: Path, count: int, seed: int) -> None:
     """Fill a folder with ``count`` files, and with oddities of file systems beside them."""
     chance = random.Random(seed)
-    kinds = list(KINDS)
-    for number in range(count):
-        kind, variant = kinds[number % len(kinds)], number // len(kinds)
-        data, suffix = example(kind, variant, variant // 8), KINDS[kind][0]
-        if number < len(kinds) or chance.random() < _VALID_SHARE:
-            name = f"valid-{number}-{kind}"
-        elif chance.random() < 0.1:
-            name, suffix = f"misnamed-{number}-{kind}", wrong_suffix(suffix, chance)
-        else:
-            mutation = chance.choice(MUTATIONS)
-            name, data = f"{mutation.__name__}-{number}-{kind}", mutation(data, chance)
-        path = folder / str(number // _IN_A_FOLDER) / f"{name.replace(';', '-')}{suffix}"
+    for number, (how, kind) in enumerate(itertools.islice(_plan(chance), count)):
+        data, suffix = example(kind, chance.randrange(len(SIZES)), chance.randrange(8)), KINDS[kind][0]
+        if how == "misnamed":
+            suffix = wrong_suffix(suffix, chance)
+        elif how != "valid":
+            data = _MUTATIONS[how](data, chance)
+        path = folder / str(number // _IN_A_FOLDER) / f"{how}-{number}-{kind.replace(';', '-')}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     _write_oddities(folder / "odd")
+
+
+def _plan(chance: random.Random) -> Iterator[tuple[str, str]]:
+    """What happens to a file of which kind: at first all to each family, then each kind stays valid, then by chance."""
+    kinds = list(KINDS)
+    by_family = [list(same) for _, same in itertools.groupby(sorted(kinds), family)]
+    for mutation, same in itertools.product(_MUTATIONS, by_family):
+        yield mutation, chance.choice(same)
+    for kind in kinds:
+        yield "valid", kind
+    while True:
+        how = "valid" if chance.random() < _VALID_SHARE else chance.choice(("misnamed", *_MUTATIONS))
+        yield how, chance.choice(kinds)
+
+
+def _write_bomb(path: Path) -> None:
+    """What takes most memory of all that is decoded, in next to no bytes: all pixels that may be, some transparent."""
+    side = math.isqrt(MAX_PIXELS)
+    rows = bytes((1 + side // 8) * side)
+    path.write_bytes(png_of_rows(side, side, 1, 0, rows, chunks=png_chunk(b"tRNS", b"\0\0")))
 
 
 def _write_oddities(folder: Path) -> None:
@@ -240,4 +268,4 @@ def _rss(process: psutil.Process) -> int:
 def _index_in_process(said: Connection, library: Path, folder: Path) -> None:
     from scripts.faults.victims import index  # noqa: PLC0415 - PyTorch, which this process can do without
 
-    index(said, library, folder, prune=True)
+    index(said, library, folder, prune=True, exact_up_to=20_000)

@@ -21,7 +21,9 @@ from scripts.faults.oracle import CatalogState, digest_of, read_catalog, wrong_a
 from scripts.faults.photo_folder import PhotoFolder
 
 _SERVICE_SHARE = 0.1
-"""Of the kills, how many are of the service."""
+"""Of the kills, how many are of the service: at least one of three or more."""
+_EXACT_UP_TO = (0, 20_000)
+"""Pictures of which a round compares every vector: of so few that it compresses them, or of all that there ever are."""
 _PATIENCE_S = 600.0
 _QUERIES = 3
 _HARMLESS = ("vectors.faiss: missing", "vectors.faiss: behind the catalog", "thumbnails: ", "match_features: ")
@@ -71,17 +73,22 @@ class _Torture:
         self._tally = Tally()
         self._details: list[str] = []
         self._before = CatalogState({}, 0, {}, {})
+        self._exact_up_to = _EXACT_UP_TO[0]
 
     def run(self, kills: int) -> tuple[Tally, list[str]]:
-        for _ in range(20):
+        for _ in range(40):
             self._photos.add()
+        service_killed = kills < 3
         while self._tally.kills < kills:
             self._photos.change()
-            # The service indexes only what it has been told of on this machine.
-            kill = (
-                self._kill_service if self._before.rows and self._chance.random() < _SERVICE_SHARE else self._kill_run
-            )
-            self._tally.kills += kill()
+            self._exact_up_to = self._chance.choice(_EXACT_UP_TO)
+            due = not service_killed and self._tally.kills >= kills // 2
+            if due or self._chance.random() < _SERVICE_SHARE:
+                killed = self._kill_service()
+                service_killed |= killed
+            else:
+                killed = self._kill_run()
+            self._tally.kills += killed
             self._look()
         self._photos.change()
         self._index(self._library, prune=True)
@@ -118,6 +125,9 @@ class _Torture:
 
     def _kill_service(self) -> bool:
         """Let the service index, and kill it meanwhile; False if the job ended first."""
+        if not self._before.rows:  # the service indexes only what it has been told of on this machine
+            self._index(self._library, prune=False)
+            self._photos.change()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         process = _PROCESSES.Process(target=_serve, args=(self._library, port))
@@ -146,7 +156,7 @@ class _Torture:
     @contextlib.contextmanager
     def _indexing(self, library: Path, prune: bool) -> Iterator[tuple[ForkServerProcess, Connection]]:
         said, theirs = _PROCESSES.Pipe(duplex=False)
-        process = _PROCESSES.Process(target=_index, args=(theirs, library, self._photos.path, prune))
+        process = _PROCESSES.Process(target=_index, args=(theirs, library, self._photos.path, prune, self._exact_up_to))
         process.start()
         theirs.close()
         try:
@@ -165,7 +175,7 @@ class _Torture:
         self._expect(now.rows == len(now.digests), "doubled", f"{now.rows} rows for {len(now.digests)} photos")
         digests = list(now.digests_by_id.values())
         self._expect(len(digests) == len(set(digests)), "doubled", "two pictures of one digest")
-        with Library.open(self._library) as library:
+        with Library.open(self._library, self._exact_up_to) as library:
             for problem in wrong_answers(library, now, self._random_queries(now)):
                 self._expect(False, "mismatched", problem)
             for finding in library.verify().findings:
@@ -207,10 +217,10 @@ class _Torture:
             self._details.append(f"after {self._tally.kills} kills: {otherwise}: {detail}")
 
 
-def _index(said: Connection, library: Path, folder: Path, prune: bool) -> None:
+def _index(said: Connection, library: Path, folder: Path, prune: bool, exact_up_to: int) -> None:
     from scripts.faults.victims import index  # noqa: PLC0415 - PyTorch, which this process can do without
 
-    index(said, library, folder, prune)
+    index(said, library, folder, prune, exact_up_to)
 
 
 def _serve(library: Path, port: int) -> None:

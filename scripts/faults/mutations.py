@@ -87,12 +87,15 @@ def _enlarged_webp(data: bytes) -> bytes:
 
 def _enlarged_tiff(data: bytes) -> bytes:
     order = "<" if data.startswith(b"II") else ">"
+    # Where the first offset is; offset, count of entries; size of an entry: of BigTIFF, and of TIFF.
+    first, offset, count, entry_bytes = (8, "Q", "Q", 20) if data[2] == 43 else (4, "I", "H", 12)
     changed = bytearray(data)
-    (at,) = struct.unpack_from(f"{order}I", data, 4)
-    (entries,) = struct.unpack_from(f"{order}H", data, at)
-    for entry in range(at + 2, at + 2 + 12 * entries, 12):
+    (at,) = struct.unpack_from(order + offset, data, first)
+    (entries,) = struct.unpack_from(order + count, data, at)
+    at += struct.calcsize(order + count)
+    for entry in range(at, at + entry_bytes * entries, entry_bytes):
         if struct.unpack_from(f"{order}H", data, entry)[0] in (256, 257):
-            struct.pack_into(f"{order}HII", changed, entry + 2, 4, 1, _HUGE)
+            struct.pack_into(f"{order}H{offset}I", changed, entry + 2, 4, 1, _HUGE)
     return bytes(changed)
 
 
@@ -111,6 +114,7 @@ _ENLARGE: dict[bytes, Callable[[bytes], bytes]] = {
     b"RIFF": _enlarged_webp,
     b"II*\0": _enlarged_tiff,
     b"MM\0*": _enlarged_tiff,
+    b"II+\0": _enlarged_tiff,
     b"BM": lambda data: data[:18] + struct.pack("<ii", _HUGE, _HUGE) + data[26:],
     b"(\0\0\0": lambda data: data[:4] + struct.pack("<ii", _HUGE, _HUGE) + data[12:],
 }

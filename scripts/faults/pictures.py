@@ -3,15 +3,18 @@
 import functools
 import io
 import random
-import struct
-import zlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+import pillow_heif
+import tifffile
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, TiffTags
 
 import indexer.photos  # noqa: F401  registers HEIF with Pillow
+from scripts.faults.handmade import bmp_16, bmp_rle, png
 from tests.indexer.photos.pictures import dng
 
 Maker = Callable[[Image.Image, random.Random], bytes]
@@ -79,22 +82,48 @@ def _turned(kind: str) -> Maker:
     return make
 
 
-def _png_16(picture: Image.Image, _: random.Random) -> bytes:
-    """RGB of 16 bits, which Pillow reads and does not write."""
-    rows = (np.asarray(picture).astype(">u2") * 257).reshape(picture.height, -1)
-    return png(*picture.size, 16, 2, b"".join(b"\0" + row.tobytes() for row in rows))
+def _pixels(make: Callable[[NDArray[np.uint8]], bytes], mode: str) -> Maker:
+    """Of the levels (h, w, channels) in a mode that has channels."""
+
+    def made(picture: Image.Image, _: random.Random) -> bytes:
+        levels = np.asarray(in_mode(picture, mode))
+        return make(levels.reshape(*levels.shape[:2], -1))
+
+    return made
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG of rows that each begin with their filter."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(map(png_chunk, *zip(*parts, strict=True)))
+def _tiff(levels: NDArray[Any], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, levels, **options)
+    return stream.getvalue()
 
 
-def png_chunk(name: bytes, data: bytes) -> bytes:
-    """A chunk with its checksum."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+def _tiff_16(levels: NDArray[np.uint8]) -> bytes:
+    return _tiff(levels.astype(np.uint16) * 257, photometric="rgb")
+
+
+def _tiff_planar(levels: NDArray[np.uint8]) -> bytes:
+    return _tiff(np.moveaxis(levels, 2, 0), photometric="rgb", planarconfig="separate")
+
+
+def _tiff_exif(size: int) -> Maker:
+    """As `_exif`, which Pillow does not write into TIFF."""
+
+    def make(picture: Image.Image, chance: random.Random) -> bytes:
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags.tagtype[ExifTags.IFD.Exif] = TiffTags.LONG
+        tags[ExifTags.IFD.Exif] = 0
+        tags[ExifTags.IFD.Exif] = len(saved(picture, "TIFF", tiffinfo=tags))
+        return saved(picture, "TIFF", tiffinfo=tags) + chance.randbytes(size)
+
+    return make
+
+
+def _heif_10(levels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    height, width, _ = levels.shape
+    pillow_heif.encode("RGB;16", (width, height), (levels.astype(np.uint16) * 257).tobytes(), stream)
+    return stream.getvalue()
 
 
 def _dng(picture: Image.Image, chance: random.Random) -> bytes:
@@ -111,7 +140,16 @@ KINDS: dict[str, tuple[str, Maker]] = {
     "jpeg-restarts": (".jfif", _plain("JPEG", "RGB", restart_marker_blocks=2)),
     "jpeg-multi-picture": (".jpg", _several("MPO")),
     **{f"png-{mode}": (".png", _plain("PNG", mode)) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
-    "png-16-bit-colour": (".png", _png_16),
+    **{f"png-{bits}-bit-palette": (".png", _plain("PNG", "P", bits=bits)) for bits in (1, 2, 4)},
+    **{f"png-{bits}-bit-grey": (".png", _pixels(functools.partial(png, depth=bits), "L")) for bits in (2, 4)},
+    **{
+        f"png-16-bit-{mode}": (".png", _pixels(functools.partial(png, depth=16), mode))
+        for mode in ("LA", "RGB", "RGBA")
+    },
+    **{
+        f"png-interlaced-{bits}-bit": (".png", _pixels(functools.partial(png, depth=bits, interlaced=True), mode))
+        for bits, mode in ((1, "L"), (8, "RGBA"), (16, "RGB"))
+    },
     "png-transparent-colour": (".png", _plain("PNG", "P", transparency=3)),
     "png-animated": (".png", _several("PNG")),
     **{f"webp-{mode}": (".webp", _plain("WEBP", mode)) for mode in ("L", "RGB", "RGBA")},
@@ -126,16 +164,23 @@ KINDS: dict[str, tuple[str, Maker]] = {
     **{f"tiff-{name}": (".tiff", _plain("TIFF", "RGB", compression=name)) for name in _TIFF_COMPRESSIONS},
     "tiff-fax": (".tiff", _plain("TIFF", "1", compression="group4")),
     "tiff-pages": (".tiff", _several("TIFF")),
+    "tiff-big": (".tif", _plain("TIFF", "RGB", big_tiff=True)),
+    "tiff-16-bit-colour": (".tif", _pixels(_tiff_16, "RGB")),
+    "tiff-planar": (".tif", _pixels(_tiff_planar, "RGB")),
     **{f"bmp-{mode}": (".bmp", _plain("BMP", mode)) for mode in ("1", "L", "P", "RGB", "RGBA")},
-    "dib": (".dib", _plain("DIB", "RGB")),
+    "bmp-without-header": (".dib", _plain("DIB", "RGB")),
+    "bmp-555": (".bmp", _pixels(functools.partial(bmp_16, masks=None), "RGB")),
+    "bmp-565": (".bmp", _pixels(functools.partial(bmp_16, masks=(0xF800, 0x7E0, 0x1F)), "RGB")),
+    **{f"bmp-rle-{bits}": (".bmp", _pixels(functools.partial(bmp_rle, bits=bits), "L")) for bits in (4, 8)},
     **{f"heif-{mode}": (".heic", _plain("HEIF", mode)) for mode in ("L", "RGB", "RGBA", "I;16")},
+    "heif-10-bit": (".heif", _pixels(_heif_10, "RGB")),
     "heif-images": (".hif", _several("HEIF")),
     **{f"avif-{mode}": (".avif", _plain("AVIF", mode)) for mode in ("L", "RGB", "RGBA")},
     "avif-animated": (".avif", _several("AVIF")),
     "raw": (".dng", _dng),
     **{
         f"{kind.lower()}-{name}": (suffix, maker)
-        for kind, suffix in (("JPEG", ".jpg"), ("PNG", ".png"), ("WEBP", ".webp"))
+        for kind, suffix in (("JPEG", ".jpg"), ("PNG", ".png"), ("WEBP", ".webp"), ("HEIF", ".heic"), ("AVIF", ".avif"))
         for name, maker in (
             ("turned", _turned(kind)),
             ("broken-exif", _exif(kind, 500)),
@@ -144,20 +189,28 @@ KINDS: dict[str, tuple[str, Maker]] = {
         )
     },
     "tiff-turned": (".tif", _turned("TIFF")),
+    "tiff-broken-exif": (".tif", _tiff_exif(500)),
+    "tiff-giant-exif": (".tif", _tiff_exif(1_000_000)),
     "tiff-broken-icc": (".tif", _icc("TIFF")),
 }
-"""Suffix and maker by a name that says format and mode."""
+"""Suffix and maker by a name that begins with the family of the format, and goes on with what is special."""
 
-_SIZES = ((97, 61), (1, 1), (3000, 2), (2, 3000), (320, 240))
+SIZES = ((97, 61), (320, 240), (1, 1), (3000, 2), (2, 3000), (60_000, 1), (1, 60_000))
+_MOST = {"heif": 300, "avif": 300, "webp": 16_383}
+"""Longest side, where it is not 60,000: the most that the format can have, or that its encoder does soon."""
+
+
+def family(kind: str) -> str:
+    """The family of formats that a kind belongs to."""
+    return kind.partition("-")[0]
 
 
 @functools.cache
 def example(kind: str, size: int, variant: int) -> bytes:
-    """A valid file of a kind: always the same for the same numbers. ``size`` is of `_SIZES`, by its place."""
+    """A valid file of a kind: always the same for the same numbers. ``size`` is the place of one in `SIZES`."""
     chance = random.Random(f"{kind} {size} {variant}")
-    width, height = _SIZES[size % len(_SIZES)]
-    if kind.startswith(("heif", "avif")):  # of any size, but their encoders take a second for what is long
-        width, height = min(width, 300), min(height, 300)
+    width, height = (min(side, _MOST.get(family(kind), side)) for side in SIZES[size])
     coarse = np.random.default_rng(chance.getrandbits(64)).integers(0, 255, (5, 7, 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    return KINDS[kind][1](picture, chance)
+    with warnings.catch_warnings(action="ignore"):  # Pillow remarks on the broken EXIF that it is told to write
+        return KINDS[kind][1](picture, chance)

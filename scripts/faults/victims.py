@@ -34,9 +34,12 @@ class _SmallBatches:
         return self.model.encode_images(pixels)
 
 
-def index(said: Connection, directory: Path, folder: Path, prune: bool) -> None:
-    """Index; say each stage, and at last how many photos failed."""
-    with Library.create(directory) as library:
+def index(said: Connection, directory: Path, folder: Path, prune: bool, exact_up_to: int) -> None:
+    """Index; say each stage, and at last how many photos failed. Of more pictures than ``exact_up_to``, the index of
+    vectors is compressed.
+    """
+    Library.create(directory).close()
+    with Library.open(directory, exact_up_to) as library:
         summary = index_folders(
             library,
             _SmallBatches(_MODEL),

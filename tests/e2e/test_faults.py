@@ -59,7 +59,7 @@ def states(folder: Path) -> dict[Path, tuple[object, ...]]:
 
 def test_no_original_changes(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
-    write_corpus(folder, 40, seed=3)
+    write_corpus(folder, 100, seed=3)
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             os.utime(path, (0, path.stat().st_mtime))  # of one read lately, many disks would not record another reading

@@ -1,5 +1,6 @@
 """A short torture: nothing is hurt. And one that hurts, to see that it is counted."""
 
+import itertools
 import json
 import os
 import random
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from indexer.library import Library
-from scripts.faults.corpus import photo_files, write_corpus
+from scripts.faults.corpus import PEAK_RSS_MB, photo_files, write_corpus
+from scripts.faults.mutations import MUTATIONS
 from scripts.faults.oracle import accounted, digest_of, read_catalog, wrong_answers
 from scripts.faults.photo_folder import PhotoFolder
-from scripts.faults.pictures import KINDS
+from scripts.faults.pictures import KINDS, SIZES, family
 from tests.command import ROOT
 from tests.indexer.library.pictures import MODEL, add, file, picture, query_for
 
@@ -40,12 +44,28 @@ def test_kills_hurt_nothing() -> None:
 
 
 def test_every_file_of_a_corpus_is_accounted_for() -> None:
-    report = torture("--corpus", "110", "--seed", "1")
+    report = torture("--corpus", "180", "--seed", "1")
     assert (report["unaccounted"], report["crashes"]) == (0, 0)
     assert report["files"] == report["indexed"] + report["failed"]
     assert report["indexed"] > len(KINDS)
-    assert report["failed"] > 5
-    assert report["peak_rss_mb"] < 3000
+    assert report["failed"] > 20
+    assert report["peak_rss_mb"] < PEAK_RSS_MB
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow remarks on broken EXIF
+def test_a_corpus_hurts_every_family_of_formats_in_every_way_and_has_many_sizes(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "photos", 180, 1)
+    names = [path.stem.split("-", 2) for path in (tmp_path / "photos" / "0").iterdir()]
+    hurt = {(how, family(kind)) for how, _, kind in names}
+    families = {"jpeg", "png", "webp", "gif", "tiff", "bmp", "heif", "avif", "raw"}
+    assert hurt >= set(itertools.product([mutation.__name__ for mutation in MUTATIONS], families))
+    assert {kind for how, _, kind in names if how == "valid"} == {kind.replace(";", "-") for kind in KINDS}
+    sizes = set()
+    for path in (tmp_path / "photos" / "0").glob("valid-*"):
+        if path.suffix != ".dng":
+            with Image.open(path) as picture:
+                sizes.add(picture.size)
+    assert sizes >= set(SIZES)
 
 
 def test_a_file_that_is_not_accounted_for_is_seen(tmp_path: Path) -> None:
