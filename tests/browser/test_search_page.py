@@ -130,6 +130,25 @@ def test_nothing_above_the_minimum_match_offers_weaker_ones(page: Page, app: str
     expect(cards(page)).to_have_count(24)
 
 
+def test_leaving_everything_out_says_so_and_is_taken_back(page: Page, app: str, service: Client) -> None:
+    without = ("a building", "the moon", "a rocket")
+    left = service.search(Search(text="something", camera="Canon EOS 5D", without=without))
+    assert (left.considered, left.total) == (3, 0), "the model no longer sees these in the trip: choose other words"
+    page.goto(f"{app}/?q=something&camera=Canon+EOS+5D&without=a+building&without=the+moon&without=a+rocket")
+    expect(page.get_by_role("heading", name="Nothing is left")).to_be_visible()
+    page.get_by_role("button", name="Leave nothing out").click()
+    expect(cards(page)).to_have_count(3)
+
+
+def test_a_photo_that_is_alone_behind_the_filters_says_so(page: Page, app: str, service: Client, album: Path) -> None:
+    coffee = service.search(Search(text="a cup of coffee")).results[0].photo
+    assert coffee.copies == (str(album / "trip" / "coffee-again.png"),)
+    page.goto(f"{app}/?like={coffee.id}&folder={album / 'trip'}&format=PNG")
+    expect(page.get_by_role("heading", name="Nothing found")).to_be_visible()
+    page.get_by_role("button", name="Clear the filters").click()
+    expect(cards(page)).to_have_count(24)
+
+
 def test_words_that_fit_no_photo_say_so(page: Page, app: str, service: Client) -> None:
     text = "people ride camels"
     best = service.search(Search(text=text)).results[0].match
@@ -244,6 +263,13 @@ def test_a_bookmarked_photo_opens_by_itself(page: Page, app: str, service: Clien
     photo = service.search(Search(text="a cat")).results[0].photo
     page.goto(f"{app}/?photo={photo.id}")
     expect(page.get_by_role("dialog").get_by_role("img", name=photo.name)).to_be_visible()
+
+
+def test_a_photo_that_nobody_knows_is_named_and_forgotten(page: Page, app: str) -> None:
+    page.goto(f"{app}/?photo=99999999")
+    expect(page.get_by_text("There is no photo 99999999")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("photo="))
 
 
 def test_back_and_forward_walk_through_searches(page: Page, app: str) -> None:
