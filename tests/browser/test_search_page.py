@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,6 +15,33 @@ from ui.client import Client, Result, Search
 from ui.wording import match_words, percent
 
 CARDS = '[class*="st-key-card-"]'
+
+STATES = {
+    "": "ready to search",
+    "?q=people+ride+camels": "These come closest.",
+    "?q=a+temple&after=1999-01-01&before=1999-12-31": "No photo passes the filters",
+    "?q=a+temple&after=2020-01-01&before=2019-01-01": "Swap the two dates",
+    "library": "1 file could not be read",
+}
+"""Addresses, and something that the page says there."""
+
+CONTRAST = """element => {
+    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    const paint = colour => { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); };
+    const luminance = () => {
+        const linear = [...canvas.getImageData(0, 0, 1, 1).data].map(byte => byte / 255)
+            .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+    };
+    const around = [];
+    for (let one = element; one; one = one.parentElement) around.unshift(one);
+    around.forEach(one => paint(getComputedStyle(one).backgroundColor));
+    const behind = luminance();
+    paint(getComputedStyle(element).color);
+    const text = luminance();
+    return [(Math.max(behind, text) + 0.05) / (Math.min(behind, text) + 0.05), behind];
+}"""
+"""Contrast ratio of an element's text as WCAG 2 defines it, 1 to 21, and the relative luminance of what lies behind."""
 
 
 def cards(page: Page) -> Locator:
@@ -303,6 +331,20 @@ def test_it_fits_a_phone(page: Page, app: str) -> None:
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
     tops = cards(page).evaluate_all("all => all.map(card => card.getBoundingClientRect().top)")
     assert tops[0] == tops[1], "two photos stand side by side"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 390), ("dark", 1280)])
+def test_every_state_fits_and_is_readable(page: Page, app: str, scheme: Literal["light", "dark"], width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    for address, said in STATES.items():
+        page.goto(f"{app}/{address}")
+        text = page.get_by_text(said).first
+        expect(text).to_be_visible()
+        contrast, behind = text.evaluate(CONTRAST)
+        assert contrast >= 4.5, f"{said} is hard to read"
+        assert (behind < 0.2) == (scheme == "dark")
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
 def test_everything_has_a_name_and_is_reached_by_keyboard(page: Page, app: str) -> None:
