@@ -177,6 +177,18 @@ def test_a_photo_that_is_alone_behind_the_filters_says_so(page: Page, app: str, 
     expect(cards(page)).to_have_count(24)
 
 
+def test_dates_are_typed_or_picked(page: Page, app: str) -> None:
+    search(page, app, "a temple")
+    page.locator(".st-key-after").get_by_role("spinbutton").first.click()
+    page.keyboard.type("20190714")
+    page.keyboard.press("Escape")  # Streamlit takes the date when its calendar closes
+    expect(page).to_have_url(re.compile("after=2019-07-14"))
+    expect(cards(page)).to_have_count(3)
+    page.locator(".st-key-before").get_by_role("spinbutton").first.click()
+    page.get_by_role("gridcell", name="14").click()
+    expect(page).to_have_url(re.compile(r"before=\d{4}-\d\d-14"))
+
+
 def test_words_that_fit_no_photo_say_so(page: Page, app: str, service: Client) -> None:
     text = "people ride camels"
     best = service.search(Search(text=text)).results[0].match
