@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.pictures import write_few, write_many
-from tests.browser.servers import ROOT, free_port, running_app, running_service, wait_until_ready
+from tests.browser.servers import ROOT, free_port, index, running_app, running_service, wait_until_ready
 from ui.client import Client
 
 PICTURES = 400
@@ -112,3 +112,23 @@ def test_a_model_that_loads_slowly_and_fails_is_waited_for_and_explained(page: P
             expect(page.get_by_text("describes a model of type")).to_be_visible()
         finally:
             service.terminate()
+
+
+def test_what_gets_lost_in_mid_use_is_said(page: Page, tmp_path: Path) -> None:
+    photos, library, port = tmp_path / "photos", tmp_path / "library", free_port()
+    write_few(photos)
+    with running_app(f"http://127.0.0.1:{port}") as app:
+        with running_service(library, port=port) as address, Client(address) as client:
+            index(client, photos)
+            for thumbnail in (library / "thumbnails").rglob("*.webp"):
+                thumbnail.unlink()
+            (photos / "coins.png").rename(tmp_path / "elsewhere.png")
+            page.goto(f"{app}/?q=old+coins")
+            card = page.locator('[class*="st-key-card-"]').filter(has_text="coins.png")
+            expect(card.get_by_text("No preview")).to_be_visible()
+            expect(page.get_by_role("img", name="coffee.png")).to_be_visible()
+        box = page.get_by_role("searchbox", name="Describe the photo")
+        box.fill("a cat")
+        box.press("Enter")
+        expect(page.get_by_role("heading", name="The search service is not running")).to_be_visible()
+        expect(box).to_have_value("a cat")
