@@ -114,12 +114,12 @@ def _check_caches(engine: Engine, caches: Caches, findings: _Findings) -> None:
     with Session(engine) as session:
         known = set(session.scalars(select(Content.digest)))
     dropped = False
-    for each in caches.all().values():
+    for name, each in caches.all().items():
         for cache in each:
             for path in cache.files():
                 problem = _cache_problem(cache, path, known)
                 if problem is not None:
-                    findings.add(f"{cache.kind.replace(' ', '_')}: {path.name} {problem}", partial(discard, path))
+                    findings.add(f"{name}: {path.name} {problem}", partial(discard, path))
                     dropped = findings.repair
     if dropped:
         findings.notes.append("What was dropped is made again from the photos when it is next needed.")
