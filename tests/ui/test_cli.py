@@ -19,7 +19,7 @@ from PIL import Image
 from indexer.errors import LibraryNotFound
 from indexer.library import Library
 from scripts.sample_library import write_samples
-from tests.browser.pictures import write_taken
+from tests.browser.pictures import TRIP, write_taken
 from tests.command import COMMAND, ROOT, environment, photoseek, photoseek_here
 
 JPEGS = ("china.jpg", "flower.jpg", "hubble_deep_field.jpg", "rocket.jpg")
@@ -49,9 +49,8 @@ def outings(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     outings = tmp_path_factory.mktemp("outings")
     for name in ("paris", "bern"):
         (outings / name).mkdir()
-    paris = ("2019:07:14 16:20:00", "Canon EOS 5D", (48.8584, 2.2945))
     bern = ("2021:02:03 10:00:00", "NIKON D750", (46.948, 7.4474))
-    write_taken(photos / "china.jpg", outings / "paris" / "temple.jpg", *paris)
+    write_taken(photos / "china.jpg", outings / "paris" / "temple.jpg", *TRIP)
     write_taken(photos / "coffee.png", outings / "bern" / "coffee.jpg", *bern)
     photoseek_here("index", outings, library=outings / "library")
     return outings
