@@ -74,11 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(2)
     faiss.omp_set_num_threads(2)
+    model = load_model("compact", "cpu")
+    with tempfile.TemporaryDirectory() as samples:
+        real = encoded(model, list(pictures(options.folder, options.real, Path(samples))))
     results = []
     for count in options.photos:
         work = Path(tempfile.mkdtemp(prefix="photoseek-bench-", dir=options.work))
         try:
-            result, filtered = _measure(work, count, options)
+            result, filtered = _measure(work, count, model, real, options.exact_up_to)
         finally:
             shutil.rmtree(work)
         _report(result, filtered, as_json=options.json)
@@ -112,17 +115,15 @@ def _plot(folder: Path, results: Sequence[dict[str, Any]]) -> None:
 
 
 def _measure(
-    work: Path, count: int, options: argparse.Namespace
+    work: Path, count: int, model: Model, real: NDArray[np.float32], exact_up_to: int
 ) -> tuple[dict[str, Any], dict[float, tuple[float, float]]]:
-    model = load_model("compact", "cpu")
-    real = encoded(model, list(pictures(options.folder, options.real, work)))
     queries = model.encode_texts(TEXTS).float().cpu().numpy()
     directory = work / "library"
     similarities, exact_p50 = _fill(directory, model, mixed(real, count, seed=0), count, queries)
-    with Library.open(directory, options.exact_up_to) as library, library.writer() as writer:
+    with Library.open(directory, exact_up_to) as library, library.writer() as writer:
         writer.refresh_vectors()
     started = time.perf_counter()
-    with Library.open(directory, options.exact_up_to) as library:
+    with Library.open(directory, exact_up_to) as library:
         library.nearest(queries[0], 10)
         open_s = time.perf_counter() - started
         found, times = _timed(library, queries)

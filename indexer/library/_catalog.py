@@ -1,5 +1,6 @@
 """What is read from the catalog, within one session: one consistent state of it."""
 
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,9 +110,11 @@ def embeddings(
     """(32, 256) of each of the pictures that has them, by ascending id; None in place of damaged ones."""
     # 1,000 pictures are 16 MB.
     for chunk in chunks(content_ids, 1000):
+        # One value to bind, however many there are: a statement of 128 variables takes 1 ms to make.
+        chosen = func.json_each(json.dumps(chunk)).table_valued("value")
         rows = session.execute(
             select(Embedding.content_id, Embedding.checksum, Embedding.vectors)
-            .where(Embedding.model_id == model_id, Embedding.content_id.in_(chunk))
+            .where(Embedding.model_id == model_id, Embedding.content_id.in_(select(chosen.c.value)))
             .order_by(Embedding.content_id)
         )
         yield from ((row[0], unpack_embeddings(row[2], row[1])) for row in rows)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library._recall import TOP, Probes
 from indexer.library._records import Neighbour
-from indexer.library._vectors import ROUNDING, exact_similarities
+from indexer.library._vectors import VectorIndex
 
 DIMENSIONS = 128
 """Of the subspace in which vectors are kept."""
@@ -28,6 +28,8 @@ AIM = 0.99
 _TARGET = 0.995
 """…and widths are chosen to reach this."""
 _LEAST_BREADTH, _LEAST_DEPTH = 512, 64
+_MOST_BREADTH, _MOST_DEPTH = 32768, 1024
+"""Beyond these a search reads more than 17 MB: what recall there is then is told, and not improved."""
 TRAINING_PICTURES = 4096
 """Pictures that a code is made from, at most."""
 _TRAINING_VECTORS = 32768
@@ -216,14 +218,9 @@ class CompressedIndex:
         if k <= 0:
             return []
         content_ids, embeddings = read(self._candidates(query, k, among))
-        if len(content_ids) > k:
-            # In float32 first, which is quick and tells all but the nearest to each other apart.
-            rough = (embeddings.astype(np.float32) @ query).max(axis=1)
-            close = rough >= np.partition(rough, -k)[-k] - 2 * ROUNDING * max(1.0, float(np.linalg.norm(query)))
-            content_ids, embeddings = content_ids[close], embeddings[close]
-        similarities = exact_similarities(query, embeddings)
-        best = np.lexsort((content_ids, -similarities))[:k]
-        return [Neighbour(int(content_ids[place]), float(similarities[place])) for place in best]
+        exact = VectorIndex()
+        exact.add(content_ids, np.zeros_like(content_ids), embeddings)
+        return exact.nearest(query, k, None)
 
     def keep_recall(self) -> None:
         """Measure recall if much has changed since it was, and widen the search if it has fallen below the aim."""
@@ -233,12 +230,13 @@ class CompressedIndex:
                 self.choose_widths()
 
     def choose_widths(self) -> None:
-        """Widen the search until it finds what it should."""
+        """Widen the search until it finds what it should, or is as wide as it may be."""
         while True:
             too_narrow, too_shallow = self._measure()
-            if self.widths.recall >= _TARGET or self.widths.depth >= len(self):
+            wider, deeper = self.widths.breadth < _MOST_BREADTH, self.widths.depth < min(_MOST_DEPTH, len(self))
+            if self.widths.recall >= _TARGET or not (wider or deeper):
                 return
-            if too_narrow > too_shallow:
+            if wider and (too_narrow > too_shallow or not deeper):
                 self.widths.breadth *= 2
             else:
                 self.widths.depth *= 2

@@ -33,15 +33,18 @@ class Probes:
         """Queries that resemble searches, of (n, 32, 256); no picture has been seen yet.
 
         A text lies in another region than the vectors of photos: away from their mean, and at a distance from all of
-        them. So a query is what a photo, and one vector of it, have that is not of the mean, and as much noise. Of the
-        queries that a library can make by itself these ask of the index what texts do (docs/search-at-scale.md).
+        them. So a query is what a photo, and one vector of it, have that those of other photos for the same query
+        token have not, and half as much noise again. What all photos have in common at a token tells none from the
+        others, and no code can keep such queries apart. Of those that a library can make by itself these ask of the
+        index what texts do (docs/search-at-scale.md).
         """
         count = min(PROBES, len(embeddings))
         chosen = embeddings[rng.choice(len(embeddings), count, replace=False)].astype(np.float32)
-        centre = embeddings.reshape(-1, EMBEDDING_SIZE).mean(axis=0, dtype=np.float32)
-        one = chosen[np.arange(count), rng.integers(0, chosen.shape[1], count)]
-        own = _unit(3 * _unit(one - centre) + _unit(chosen.mean(axis=1) - centre))
-        queries = _unit(own + _unit(rng.standard_normal(own.shape, np.float32)))
+        centres = embeddings.mean(axis=0, dtype=np.float32)
+        tokens = rng.integers(0, chosen.shape[1], count)
+        one = chosen[np.arange(count), tokens] - centres[tokens]
+        own = _unit(3 * _unit(one) + _unit((chosen - centres).mean(axis=1)))
+        queries = _unit(own + 1.5 * _unit(rng.standard_normal(own.shape, np.float32)))
         nothing = np.full((count, KEPT), -np.inf, np.float32)
         return cls(queries, np.full((count, KEPT), -1, np.int64), nothing, np.full(count, -np.inf, np.float32))
 
