@@ -3,13 +3,16 @@
 import json
 
 import pytest
+import torch
 from transformers import Blip2VisionConfig
 
 from scripts.bench_encode import main, photo_flop
 
 
 def test_prints_every_figure_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
     main(["--tiny", "--smallest", "--json", "--device", "cpu"])
+    assert torch.get_num_threads() == threads
     measured = json.loads(capsys.readouterr().out)
     rates = ["peak_tflops", "tutorial_per_s", "batched_per_s", "ours_per_s", "ours_fraction_of_peak", "from_jpeg_per_s"]
     assert list(measured) == ["device", *rates, "rerank_ms"]
