@@ -1,27 +1,52 @@
-"""Batches that fit into the memory of the device."""
+"""Batches that fit into the memory of the device, and are large enough to keep it busy."""
 
+import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from indexer.errors import ModelError
 
+_WORTH = 1.05
+"""Rows a second that twice the batch must make, of those that the batch made."""
+
+_Result = TypeVar("_Result")
+
 
 class Batches:
-    """How many rows go through a network at once: as many as were asked for, halved whenever memory does not suffice.
+    """How many rows go through a network at once: found by trying, and halved whenever memory does not suffice.
 
     Safe to use from several threads.
     """
 
-    def __init__(self, size: int) -> None:
-        """``size`` is what to try first."""
+    def __init__(self, size: int, most: int = 0) -> None:
+        """``size`` is what to begin with, ``most`` the largest that `grow` tries; by default it tries none."""
         self._size = size
+        self._most = most
+        self._growing = threading.Lock()
 
     @property
     def size(self) -> int:
         """The most rows at once that have not been too many so far."""
         return self._size
+
+    def grow(self, seconds: Callable[[int], float]) -> None:
+        """Double the size as long as that fits and makes 5 % more rows a second. Only the first call does anything.
+
+        ``seconds`` runs a batch of so many rows and returns how long it took.
+        """
+        with self._growing:
+            most, self._most = self._most, 0
+            if 2 * self._size > most:
+                return
+            took = _fitting(seconds, self._size)
+            while took is not None and 2 * self._size <= most:
+                doubled = _fitting(seconds, 2 * self._size)
+                if doubled is None or 2 * took < _WORTH * doubled:
+                    return
+                self._size, took = 2 * self._size, doubled
 
     def run(self, network: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """``network`` of all rows of ``inputs``, computed batch by batch and put together again.
@@ -33,7 +58,7 @@ class Batches:
         # Once also without any row: the network knows the shape of what it returns.
         while start < rows or not outputs:
             size = self._size
-            output = _fitting(network, [each[start : start + size] for each in inputs])
+            output = _fitting(network, *(each[start : start + size] for each in inputs))
             if output is None:
                 self._halve(min(size, rows - start))
                 continue
@@ -51,9 +76,10 @@ class Batches:
         self._size = min(self._size, tried // 2)
 
 
-def _fitting(network: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor | None:
+def _fitting(work: Callable[..., _Result], *inputs: object) -> _Result | None:
+    """What ``work`` makes of the inputs; None if memory does not suffice for it."""
     try:
-        return network(*inputs)
+        return work(*inputs)
     except torch.OutOfMemoryError:
         pass
     # Only here is what the failed attempt had allocated no longer referred to.

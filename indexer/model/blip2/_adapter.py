@@ -4,6 +4,7 @@ Its ``forward`` is never called: it runs the image encoder for every text, wants
 meaning of its token ids with ``config.image_token_index``. Its parts called directly give the same numbers.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -11,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import Blip2ForImageTextRetrieval, Blip2VisionConfig
+from transformers import Blip2ForImageTextRetrieval, Blip2VisionConfig, Blip2VisionModel
 
 from indexer.errors import CheckpointInvalid
 from indexer.model._batches import Batches
@@ -23,8 +24,8 @@ from indexer.model.blip2._image_encoder import ImageEncoder
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
-# What is tried first: on a GPU it is halved when memory does not suffice.
-_PHOTOS_ON_GPU, _PHOTOS_ON_CPU = 128, 4
+# Photos at once: what is begun with, and the most that is tried. So many are also decoded ahead, in the CPU's memory.
+_PHOTOS_ON_GPU, _PHOTOS_ON_CPU = (32, 512), (4, 4)
 _PAIRS_ON_GPU, _PAIRS_ON_CPU = 256, 32
 
 
@@ -36,7 +37,8 @@ class Blip2Model:
     the encoder is float16, so is the Q-Former while it embeds photos: libraries keep embeddings in float16.
 
     Only ``encode_images`` needs the image encoder, so only there is it loaded. Several threads may call it. Photos and
-    pairs beyond what the device has memory for go through in smaller batches.
+    pairs beyond what the device has memory for go through in smaller batches. The first time that a GPU is given a
+    whole batch of photos, which a search does not do, it is tried whether larger ones are faster.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Blip2Model:
         self._network = network
         self._encoder = encoder
         on_gpu = device.startswith("cuda")
-        self._photos = Batches(_PHOTOS_ON_GPU if on_gpu else _PHOTOS_ON_CPU)
+        self._photos = Batches(*(_PHOTOS_ON_GPU if on_gpu else _PHOTOS_ON_CPU))
         self._pairs = Batches(_PAIRS_ON_GPU if on_gpu else _PAIRS_ON_CPU)
         self._tokenizer = tokenizer
         self._identity = identity
@@ -119,11 +121,29 @@ class Blip2Model:
             )
         pixels = self._on_device(pixels)
         with self._encoder.in_use() as encoder:
-            tokens = self._photos.run(
-                lambda some: encoder(pixel_values=(some.float() / 255 - self._mean) / self._std).last_hidden_state,
-                pixels,
-            )
+            if len(pixels) >= self._photos.size:
+                self._photos.grow(lambda count: self._seconds(encoder, count))
+            tokens = self._photos.run(lambda some: self._look(encoder, some), pixels)
         return ImageFeatures(tokens, self._photos.run(self._embed, tokens))
+
+    def _seconds(self, encoder: Blip2VisionModel, count: int) -> float:
+        """How long black photos take, the second time: in the first, memory is allocated."""
+        pixels = torch.zeros(count, 3, self.image_size, self.image_size, dtype=torch.uint8, device=self._device)
+        started = 0.0
+        for _ in range(2):
+            self._wait()
+            started = time.perf_counter()
+            self._embed(self._look(encoder, pixels))
+        self._wait()
+        return time.perf_counter() - started
+
+    def _wait(self) -> None:
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize(self._device)
+
+    def _look(self, encoder: Blip2VisionModel, pixels: Tensor) -> Tensor:
+        tokens: Tensor = encoder(pixel_values=(pixels.float() / 255 - self._mean) / self._std).last_hidden_state
+        return tokens
 
     def _embed(self, tokens: Tensor) -> Tensor:
         with torch.autocast(tokens.device.type, torch.float16, enabled=tokens.dtype == torch.float16):

@@ -74,3 +74,49 @@ def test_several_threads_share_what_they_learn() -> None:
         for result in pool.map(lambda _: batches.run(device, values), range(20)):
             assert torch.equal(result, values * 2)
     assert batches.size in {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("overhead", "row", "memory", "found"),
+    [
+        (1.0, 0.0, 1000, 256),  # always faster, up to the most
+        (1.0, 0.0, 255, 128),  # as far as the memory goes
+        (1.0, 0.0, 127, 64),
+        (1.0, 0.0, 63, 32),
+        (1.0, 0.0, 31, 32),  # not even the first: `run` will find what does
+        (0.0, 1.0, 1000, 32),  # never faster
+        (64.0, 1.0, 1000, 256),
+        (8.0, 1.0, 1000, 128),  # 64: 11 % faster, 128: 6 %, 256: 3 %
+        (2.0, 1.0, 1000, 32),
+    ],
+)
+def test_grows_as_long_as_it_pays_and_fits(overhead: float, row: float, memory: int, found: int) -> None:
+    tried: list[int] = []
+
+    def seconds(count: int) -> float:
+        tried.append(count)
+        if count > memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return overhead + row * count
+
+    batches = Batches(32, most=256)
+    batches.grow(seconds)
+    assert batches.size == found
+    tried_by_then = list(tried)
+    batches.grow(seconds)
+    assert tried == tried_by_then
+
+
+def test_grows_only_where_it_may() -> None:
+    batches = Batches(4)
+    batches.grow(lambda _: pytest.fail("there is nothing to try"))
+    assert batches.size == 4
+
+
+def test_what_has_grown_is_halved_again_when_memory_gets_scarce() -> None:
+    device, batches = Device(100), Batches(16, most=64)
+    batches.grow(lambda _: 1.0)
+    assert batches.size == 64
+    device.memory = 20
+    assert torch.equal(batches.run(device, torch.ones(64, 1)), torch.full((64, 1), 2.0))
+    assert batches.size == 16

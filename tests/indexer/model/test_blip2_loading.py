@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2QFormerConfig, Blip2VisionModel
 
 from indexer.errors import CheckpointInvalid
-from indexer.model import load_model, quantised, restored
-from indexer.model.blip2 import Blip2Model, EncoderOptions, load_blip2
+from indexer.model import _batches, load_model, quantised, restored
+from indexer.model.blip2 import Blip2Model, EncoderOptions, _adapter, load_blip2
 from indexer.model.blip2._image_encoder import ImageEncoder
 from tests.indexer.model.blip2_checkpoint import save_checkpoint
 
@@ -184,23 +184,60 @@ def test_registry_passes_on_how_long_to_keep_it(checkpoint: Path) -> None:
     wait_until(lambda: model.parameters_loaded == before)
 
 
+def limit_memory(monkeypatch: pytest.MonkeyPatch, photos: int) -> list[int]:
+    """Let the image encoder run out of memory above so many photos; returns the batches it is given from now on."""
+    whole = Blip2VisionModel.forward
+    given: list[int] = []
+
+    def forward(self: Blip2VisionModel, pixel_values: Tensor, **more: object) -> object:
+        given.append(len(pixel_values))
+        if len(pixel_values) > photos:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, pixel_values, **more)
+
+    monkeypatch.setattr(Blip2VisionModel, "forward", forward)
+    return given
+
+
 def test_a_device_with_little_memory_gets_smaller_batches(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(checkpoint)
     pixels = some_pixels(7)
     texts = (TEXTS * 4)[:7]
     expected = model.encode_images(pixels)
     logits = model.match(expected.tokens, texts)
-    whole = Blip2VisionModel.forward
-
-    def little_memory(self: Blip2VisionModel, pixel_values: Tensor, **more: object) -> object:
-        if len(pixel_values) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, pixel_values, **more)
-
-    monkeypatch.setattr(Blip2VisionModel, "forward", little_memory)
+    limit_memory(monkeypatch, 2)
     small = load(checkpoint)
     features = small.encode_images(pixels)
     assert small.batch_size == 2
     torch.testing.assert_close(features.tokens, expected.tokens)
     torch.testing.assert_close(features.embeddings, expected.embeddings)
     torch.testing.assert_close(small.match(features.tokens, texts), logits)
+
+
+def test_the_first_whole_batch_finds_out_how_large_one_may_be(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = some_pixels(20)
+    expected = load(checkpoint).encode_images(pixels)
+    monkeypatch.setattr(_adapter, "_PHOTOS_ON_CPU", (2, 64))
+    monkeypatch.setattr(_batches, "_WORTH", 0.0)  # however fast they are
+    given = limit_memory(monkeypatch, 8)
+    model = load(checkpoint)
+    model.encode_images(pixels[:1])
+    assert given == [1], "a search for a photo waits for no trial"
+    features = model.encode_images(pixels)
+    assert given == [1, 2, 2, 4, 4, 8, 8, 16, 8, 8, 4]
+    assert model.batch_size == 8
+    torch.testing.assert_close(features.tokens, expected.tokens)
+    torch.testing.assert_close(features.embeddings, expected.embeddings)
+    model.encode_images(pixels)
+    assert given[-3:] == [8, 8, 4]
+    assert len(given) == 14
+
+
+def test_on_a_cpu_no_batch_is_tried(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = limit_memory(monkeypatch, 100)
+    model = load(checkpoint)
+    model.encode_images(some_pixels(6))
+    assert given == [4, 2]
+    assert model.batch_size == 4
