@@ -53,6 +53,11 @@ class FolderChanges:
     present: int
     """Files that were recorded as present, the vanished ones among them."""
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.to_read or self.returned or self.vanished)
+
 
 def outermost(folders: Sequence[Path]) -> list[Path]:
     """The folders with links resolved, without those that lie in another of them."""
@@ -73,25 +78,26 @@ def scan_folder(
     ``on_progress`` gets the number of files so far and the folder being listed. Once ``stopped`` says so, no further
     folder is listed: what has not been found by then may be there all the same.
     """
-    library = Path(os.path.realpath(library))
+    excluded = os.path.realpath(library)
     files: list[tuple[str, int, int]] = []
     leading_out = 0
     unlistable: list[str] = []
     pending = [""]
     while pending and not stopped():
         inside = pending.pop()
-        on_progress(len(files), display_path(folder / inside))
+        path = _below(folder, inside)
+        on_progress(len(files), display_path(path))
         try:
-            below, out = _list(folder, inside, files)
+            folders, out = _list(folder, inside, files)
         except OSError:
             unlistable.append(inside)
             continue
         leading_out += out
-        pending.extend(path for path in reversed(below) if folder / path != library)
+        pending.extend(each for each in reversed(folders) if _below(folder, each) != excluded)
     return FolderScan(tuple(files), tuple(unlistable), leading_out)
 
 
-def lies_inside(path: Path, folder: Path) -> bool:
+def lies_inside(path: Path | str, folder: Path) -> bool:
     """Whether what is at ``path``, with links followed, is in the folder or below it."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
@@ -99,30 +105,37 @@ def lies_inside(path: Path, folder: Path) -> bool:
 def _list(folder: Path, inside: str, files: list[tuple[str, int, int]]) -> tuple[list[str], int]:
     """Add the photo files of one folder; return the paths of the folders in it, and how many links lead out."""
     prefix = f"{inside}/" if inside else ""
-    below, leading_out = [], 0
-    with _entries(folder / inside) as entries:
+    folders, leading_out = [], 0
+    with _entries(_below(folder, inside)) as entries:
         for entry in sorted(entries, key=operator.attrgetter("name")):
             name = entry.name
             if name.startswith("."):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                below.append(prefix + name)
+            linked = not entry.is_file(follow_symlinks=False)
+            if linked and entry.is_dir(follow_symlinks=False):
+                folders.append(prefix + name)
             elif name[name.rfind(".") :].lower() in SUPPORTED:
                 try:
-                    if not entry.is_file():  # follows a link to a file; a FIFO, socket or device is none
+                    # Only of a link it takes more to know what it is: of what it leads to.
+                    if linked and not entry.is_file():  # a FIFO, socket or device, or a link to one, or to nothing
                         continue
                     state = entry.stat()
                 except OSError:  # gone since it was listed, or a link in a circle
                     continue
-                if entry.is_symlink() and not lies_inside(folder / prefix / name, folder):
+                if linked and not lies_inside(_below(folder, prefix + name), folder):
                     leading_out += 1
                 else:
                     files.append((prefix + name, state.st_size, state.st_mtime_ns))
-    return below, leading_out
+    return folders, leading_out
+
+
+def _below(folder: Path, inside: str) -> str:
+    # Text, not a Path: there may be nearly as many folders as files.
+    return os.path.join(folder, inside) if inside else os.fspath(folder)  # noqa: PTH118
 
 
 @contextlib.contextmanager
-def _entries(folder: Path) -> Iterator[Iterable["os.DirEntry[str]"]]:
+def _entries(folder: str) -> Iterator[Iterable["os.DirEntry[str]"]]:
     if os.scandir not in os.supports_fd:
         with os.scandir(folder) as entries:
             yield entries
@@ -142,14 +155,14 @@ def compare(
     """What has changed in a folder since it was last recorded.
 
     ``indexed`` has the (path, size, mtime_ns) of the files that are recorded as present and indexed; ``known``, by
-    path, what is recorded of at least those files that are not found in just that state.
+    path, what is recorded of those of them that are not found in just that state, and of all that are recorded as
+    missing or failed.
     """
-    found = set(scan.files)
-    changed = found - indexed
+    new = [state for state in scan.files if state not in indexed]
     to_read: list[tuple[FoundFile, KnownFile | None]] = []
     returned: list[tuple[FoundFile, KnownFile]] = []
     still_failed = 0
-    for file in (FoundFile(*state) for state in (scan.files if changed else ()) if state in changed):
+    for file in (FoundFile(*state) for state in new):
         before = known.get(file.relative_path)
         if before is None or before.digest is None or (before.size, before.mtime_ns) != (file.size, file.mtime_ns):
             to_read.append((file, before))
@@ -157,16 +170,18 @@ def compare(
             returned.append((file, before))
         else:
             still_failed += 1
-    gone = {path for path, _, _ in indexed - found} | {path for path, file in known.items() if file.failed}
-    gone -= {path for path, _, _ in changed}
+    there = {path for path, _, _ in new}
     vanished = tuple(
-        known[path] for path in sorted(gone) if not known[path].missing and not _is_below(path, scan.unlistable)
+        known[path]
+        for path in sorted(known.keys() - there)
+        if not known[path].missing and not _is_below(path, scan.unlistable)
     )
-    present = len(indexed) + sum(file.failed and not file.missing for file in known.values())
-    return FolderChanges(tuple(to_read), tuple(returned), len(found) - len(changed), still_failed, vanished, present)
+    unchanged = len(scan.files) - len(new)
+    present = unchanged + sum(not file.missing for file in known.values())
+    return FolderChanges(tuple(to_read), tuple(returned), unchanged, still_failed, vanished, present)
 
 
-def display_path(path: Path) -> str:
+def display_path(path: Path | str) -> str:
     """The path as text that can be printed and sent; names that are not UTF-8 get replacement characters."""
     return os.fsencode(path).decode("utf-8", "replace")
 

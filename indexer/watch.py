@@ -6,6 +6,7 @@ from pathlib import Path
 
 from watchfiles import Change, watch
 
+from indexer.last_run import LastRun
 from indexer.library import Library
 from indexer.model import Model
 from indexer.photos import is_supported
@@ -39,6 +40,7 @@ def watch_folders(
     """
     roots = outermost(folders)
     due = roots
+    last = LastRun()
     # The watch is on before the first run, which would miss what changes behind its back; the first tick starts it.
     for changes in watch(
         *(root for root in roots if root.is_dir()),
@@ -52,7 +54,9 @@ def watch_folders(
     ):
         due = due or _changed(roots, changes)
         if due:
-            on_summary(index_folders(library, model, due, on_progress=on_progress, cancelled=stop, workers=workers))
+            on_summary(
+                index_folders(library, model, due, on_progress=on_progress, cancelled=stop, workers=workers, last=last)
+            )
         due = []
 
 
