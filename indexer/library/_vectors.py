@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
+from indexer.library._gpu_scan import GpuScan
 from indexer.library._records import Neighbour
 
 EXACT_KIND = "exact (FAISS fp16, inner product)"
@@ -20,13 +21,14 @@ class VectorIndex:
     """Exact index over the embeddings of pictures; FAISS id = content_id * 32 + query.
 
     The 32 vectors of a picture are neighbours in it, pictures in the order they were added. Searching is safe from
-    several threads as long as none changes it.
+    several threads as long as none changes it. Searches without a filter go through a copy on a GPU if FAISS has one.
     """
 
     def __init__(
         self, index: faiss.Index | None = None, pictures: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
     ):
         self.faiss = index if index is not None else _empty()
+        self._gpu = GpuScan()
         empty = np.empty(0, np.int64)
         self.content_ids, self.checksums = pictures if pictures is not None else (empty, empty)
         """In the order of the index; the checksums are those of the catalog."""
@@ -49,6 +51,7 @@ class VectorIndex:
     def remove(self, content_ids: NDArray[np.int64]) -> None:
         """Remove pictures that are in it."""
         self.faiss.remove_ids(_selector(content_ids, int(self.content_ids.max(initial=0))))
+        self._gpu.forget()
         stay = ~np.isin(self.content_ids, content_ids)
         self._set(self.content_ids[stay], self.checksums[stay])
 
@@ -56,7 +59,7 @@ class VectorIndex:
         """(n, 32, 256) of pictures that are in it."""
         positions = self._sorted[np.searchsorted(self.content_ids, content_ids, sorter=self._sorted)]
         rows = positions[:, None] * QUERY_TOKENS + np.arange(QUERY_TOKENS)
-        vectors: NDArray[np.float32] = faiss.downcast_index(self.faiss.index).reconstruct_batch(rows.ravel())
+        vectors: NDArray[np.float32] = self._rows.reconstruct_batch(rows.ravel())
         return vectors.reshape(-1, QUERY_TOKENS, EMBEDDING_SIZE)
 
     def holds(self, content_ids: NDArray[np.int64], embeddings: NDArray[np.float16]) -> NDArray[np.bool_]:
@@ -90,20 +93,34 @@ class VectorIndex:
         # Every picture that may be among the best k: the vector search is widened until k distinct pictures have been
         # seen and the last vector seen is too far to belong to a picture as good as the k-th.
         selector = None if among is None else _selector(among, int(self.content_ids.max()))
-        parameters = None if selector is None else faiss.SearchParameters(sel=selector)
         margin = ROUNDING * max(1.0, float(np.linalg.norm(query)))
         width = 8 * k + 64
         while True:
             width = min(width, vectors)
-            similarities, ids = self.faiss.search(query[None], width, params=parameters)
-            pictures, first = np.unique(ids[0] // QUERY_TOKENS, return_index=True)
-            best = similarities[0][first]
+            similarities, seen = self._scan(query, width, selector)
+            pictures, first = np.unique(seen, return_index=True)
+            best = similarities[first]
             if len(pictures) >= k:
                 worst = np.partition(best, -k)[-k] - margin
-                if width == vectors or similarities[0][-1] < worst:
+                if width == vectors or similarities[-1] < worst:
                     found: NDArray[np.int64] = pictures[best >= worst]
                     return found
             width *= 4
+
+    def _scan(
+        self, query: NDArray[np.float32], width: int, selector: faiss.IDSelector | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Similarities of the vectors nearest to (256,), best first, and the pictures they are of, (width,) each."""
+        if selector is None and (found := self._gpu.search(self._rows, query, width)) is not None:
+            similarities, rows = found
+            return similarities, self.content_ids[rows // QUERY_TOKENS]
+        parameters = None if selector is None else faiss.SearchParameters(sel=selector)
+        products, ids = self.faiss.search(query[None], width, params=parameters)
+        return products[0], ids[0] // QUERY_TOKENS
+
+    @property
+    def _rows(self) -> faiss.Index:
+        return faiss.downcast_index(self.faiss.index)
 
     def _set(self, content_ids: NDArray[np.int64], checksums: NDArray[np.int64]) -> None:
         self.content_ids, self.checksums = content_ids, checksums

@@ -1,16 +1,71 @@
-"""Search equals brute force over all embeddings."""
+"""Search equals brute force over all embeddings: on the CPU, and through a copy of the vectors on a GPU.
 
+The GPU's index is a CPU's here, which has the same limits.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
-from indexer.library import Filters, IndexedFile, Library, NewContent
+from indexer.library import Filters, IndexedFile, Library, NewContent, _gpu_scan
 from tests.indexer.library.pictures import FACTS, MODEL, brute_force, random_embeddings, unit
 
 QUERY = unit(np.random.default_rng(99).standard_normal(EMBEDDING_SIZE))
+
+
+class GpuIndex:
+    """Does what an index on a GPU does and no more, for one thread at a time, in so many rows of memory."""
+
+    def __init__(self, memory: int) -> None:
+        self.searches = 0
+        self._vectors = faiss.IndexFlatIP(EMBEDDING_SIZE)
+        self._memory = memory
+        self._used = threading.Lock()
+
+    @property
+    def ntotal(self) -> int:
+        return int(self._vectors.ntotal)
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        if self.ntotal + len(vectors) > self._memory:
+            raise RuntimeError("Error: 'err == cudaSuccess' failed: StandardGpuResources: alloc fail")
+        self._vectors.add(vectors)
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        assert self._used.acquire(blocking=False), "two threads at once"
+        assert k <= 2048, "GPU index only supports min/max-K selection up to 2048"
+        self.searches += 1
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = self._vectors.search(queries, k)
+        self._used.release()
+        return found
+
+
+class Gpu:
+    """The indexes that were made on it."""
+
+    def __init__(self, memory: int = 2**62) -> None:
+        self.memory = memory
+        self.indexes: list[GpuIndex] = []
+
+    def index(self) -> GpuIndex:
+        self.indexes.append(GpuIndex(self.memory))
+        return self.indexes[-1]
+
+
+@pytest.fixture(autouse=True, params=["cpu", "gpu"])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Gpu | None:
+    """The GPU that searches go through, if there is one."""
+    if request.param == "cpu":
+        return None
+    there = Gpu()
+    monkeypatch.setattr(_gpu_scan, "gpu_index", there.index)
+    return there
 
 
 def fill(library: Library, photos: Path, embeddings: NDArray[np.float16]) -> list[int]:
@@ -171,3 +226,40 @@ def test_stays_exact_through_adding_removing_and_coming_back(library: Library, p
     with Library.open(library.directory) as reopened:
         assert nearest(reopened, QUERY, 90) == expected
         assert reopened.verify().findings == ()
+
+
+def test_a_gpu_answers_what_it_can(library: Library, photos: Path, gpu: Gpu | None) -> None:
+    embeddings = random_embeddings(np.random.default_rng(8), 300)
+    ids = fill(library, photos, embeddings)
+    found = nearest(library, QUERY, 10)
+    assert found == brute_force(QUERY, embeddings, ids, 10)
+    if gpu is not None:
+        (index,) = gpu.indexes
+        assert (index.ntotal, index.searches) == (300 * QUERY_TOKENS, 1)
+        nearest(library, QUERY, 10, Filters(folder=photos / "0"))  # a GPU knows no filter
+        nearest(library, QUERY, 300)  # takes more neighbours than it can give
+        assert index.searches == 1
+        nearest(library, QUERY, 10)
+        assert (gpu.indexes, index.searches) == ([index], 2)
+
+
+@pytest.mark.parametrize("memory", [0, 100])
+def test_a_gpu_without_enough_memory_is_done_without(
+    library: Library, photos: Path, gpu: Gpu | None, memory: int
+) -> None:
+    embeddings = random_embeddings(np.random.default_rng(9), 9)
+    ids = fill(library, photos, embeddings)
+    if gpu is not None:
+        gpu.memory = memory
+    for _ in range(3):
+        assert nearest(library, QUERY, 3) == brute_force(QUERY, embeddings, ids, 3)
+    if gpu is not None:
+        assert [index.searches for index in gpu.indexes] == [0]
+
+
+def test_threads_take_turns_on_a_gpu(library: Library, photos: Path) -> None:
+    embeddings = random_embeddings(np.random.default_rng(10), 200)
+    ids = fill(library, photos, embeddings)
+    expected = brute_force(QUERY, embeddings, ids, 10)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == expected for found in pool.map(lambda _: nearest(library, QUERY, 10), range(64)))
