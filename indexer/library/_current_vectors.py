@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from indexer.library._vectors_file import (
     describe_vectors,
     load_vectors,
     save_vectors,
+    saved_at,
 )
 
 EXACT_UP_TO = 20_000
@@ -85,6 +87,8 @@ class CurrentVectors:
 
         Raises LibraryError if the file cannot be written; nothing is lost then.
         """
+        if self._held is None and self._is_current(session, model):
+            return
         with self.reading(session, model) as index:
             due = self._unfit(index)
         if due:
@@ -148,6 +152,17 @@ class CurrentVectors:
         if fingerprint is not None and fingerprint == catalog.fingerprint(session, model.id):
             return _Held(index, origin, catalog.state(session).revision, file_state)
         return _Held(index, origin, -1, file_state)
+
+    def _is_current(self, session: Session, model: ModelRow) -> bool:
+        """Whether the file need not be read to know that there is nothing to save."""
+        # The revision alone: were it of a catalog that was restored since, the next search would find that out.
+        state = catalog.state(session)
+        saved = saved_at(self._path, Origin(state.library, catalog.identity(model)))
+        if saved is None:
+            return False
+        revision, pictures, compressed = saved
+        least, most = (self._exact_up_to / 2, math.inf) if compressed else (0, self._exact_up_to)
+        return revision == state.revision and least <= pictures <= most
 
     def _unfit(self, index: PictureIndex) -> bool:
         if isinstance(index, CompressedIndex):

@@ -95,6 +95,25 @@ def describe_vectors(path: Path) -> Widths | None:
         return None
 
 
+def saved_at(path: Path, origin: Origin) -> tuple[int, int, bool] | None:
+    """Revision of the catalog that the file equals, number of pictures, and whether its index is a compressed one.
+
+    None if the file says none, or is missing, damaged or of another origin. Reads it, but makes no index of it.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = _checked(file, size)
+            file.seek(size - _TRAILER.size - length)
+            about = json.loads(file.read(length))
+    except (OSError, VectorsUnusable):
+        return None
+    if (about["library"], ModelIdentity(**about["model"])) != (origin.library, origin.model):
+        return None
+    fingerprint = about.get("fingerprint")
+    return None if fingerprint is None else (fingerprint[0], about["contents"], "compressed" in about)
+
+
 def _write(file: BinaryIO, index: PictureIndex, origin: Origin, fingerprint: list[int] | None) -> None:
     checksum = 0
 

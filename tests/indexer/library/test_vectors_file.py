@@ -188,6 +188,19 @@ def test_nothing_is_written_when_nothing_changed(filled: Library) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_a_file_that_is_current_is_not_loaded_to_be_saved(filled: Library) -> None:
+    before = vectors(filled).stat()
+    with Library.open(filled.directory) as again, again.writer() as writer:
+        (folder,) = writer.folders()
+        writer.use_model(MODEL)
+        writer.add_folder(writer.folders()[folder])
+        writer.refresh_vectors()
+        assert again._vectors._held is None
+        writer.mark_missing([writer.known_files(folder)[f"{NAMES[0]}.jpg"].photo_id])
+        writer.refresh_vectors()
+    assert vectors(filled).stat().st_mtime_ns > before.st_mtime_ns
+
+
 def test_searches_from_several_threads_while_the_library_changes(filled: Library) -> None:
     stop = threading.Event()
     wrong: list[object] = []
