@@ -1,4 +1,4 @@
-"""The vectors of a large library in memory: 32 bytes each, searched in three steps, the last of them exact."""
+"""The vectors of a large library in memory: 64 bytes each, searched in three steps, the last of them exact."""
 
 import dataclasses
 import math
@@ -8,90 +8,40 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
+from indexer.embedding import EMBEDDING_SIZE
+from indexer.library._codes import BITS, BLOCK_BYTES, Code, Subspace
 from indexer.library._recall import TOP, Probes
 from indexer.library._records import Neighbour
 from indexer.library._vectors import VectorIndex
 
-DIMENSIONS = 128
-"""Of the subspace in which vectors are kept."""
-_PAIRS = DIMENSIONS // 2
-_BITS = 4
-BLOCK_BYTES = QUERY_TOKENS * _PAIRS * _BITS // 8
-"""The codes of a picture's 32 vectors: one block of FAISS's fast scan, whose blocks are of 32 vectors as well."""
-RAM_BYTES = BLOCK_BYTES + _PAIRS * _BITS // 8 + 8 + 8 + 8 + 4
+MEAN_DIMENSIONS = 128
+"""Of the subspace in which the means of pictures are kept."""
+_MEAN_PAIRS = MEAN_DIMENSIONS // 2
+RAM_BYTES = BLOCK_BYTES + _MEAN_PAIRS * BITS // 8 + 8 + 8 + 8 + 4
 """A picture: its block; code and id of its mean; content id, checksum, and its place in the table of rows."""
-COMPRESSED_KIND = f"compressed (PCA to {DIMENSIONS}, {_BITS}-bit codes of pairs; rescored exactly)"
+COMPRESSED_KIND = f"compressed ({BITS}-bit codes of pairs; rescored exactly)"
 
 AIM = 0.99
 """Recall below this is repaired…"""
 _TARGET = 0.995
-"""…and widths are chosen to reach this."""
-_LEAST_BREADTH, _LEAST_DEPTH = 512, 64
-_MOST_BREADTH, _MOST_DEPTH = 32768, 1024
-"""Beyond these a search reads more than 17 MB: what recall there is then is told, and not improved."""
+"""…and the search is made wide enough to reach this."""
+_LEAST_BREADTH, _MOST_BREADTH = 512, 32768
+_SPARE = 1.25
+"""What is measured to suffice, times this: what people ask is another sample than the probes."""
+_MOST_READ = 1024
+"""Pictures a search for ten reads, at most: 17 MB. What recall there is then is told, and not improved."""
+_FEW = 128
+"""Of so many, all are read: quicker than to look at their codes first."""
 TRAINING_PICTURES = 4096
-"""Pictures that a code is made from, at most."""
+"""Pictures that codes are made from, at most."""
 _TRAINING_VECTORS = 32768
 _REMEASURED = 0.01
 """Recall is measured again when this share of the pictures has changed."""
 _OUTGROWN = 4
-"""How many times as many pictures as the code was made for call for a new code."""
+"""How many times as many pictures as the codes were made for call for new codes."""
 
 Read = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float16]]]
 """Reads pictures' embeddings where they are exact: of ids (n,), those that are there (m,) and their (m, 32, 256)."""
-
-
-@dataclasses.dataclass(slots=True)
-class Code:
-    """How vectors are turned into codes."""
-
-    centre: NDArray[np.float32]
-    """(256,): the mean, which is taken off."""
-    projection: NDArray[np.float32]
-    """(128, 256), orthonormal rows: the principal subspace, turned at random so that all its dimensions weigh alike."""
-    scanner: faiss.IndexPQFastScan
-    """Trained and empty: the product quantiser of the 32 vectors of a picture."""
-
-    @classmethod
-    def trained(cls, embeddings: NDArray[np.float16], rng: np.random.Generator) -> "Code":
-        """Made from (n, 32, 256), n at least 8."""
-        every = embeddings.reshape(-1, EMBEDDING_SIZE)
-        vectors = every[rng.permutation(len(every))[:_TRAINING_VECTORS]].astype(np.float32)
-        centre: NDArray[np.float32] = vectors.mean(axis=0, dtype=np.float32)
-        _, directions = np.linalg.eigh((vectors - centre).T @ (vectors - centre))
-        turn, _ = np.linalg.qr(rng.standard_normal((DIMENSIONS, DIMENSIONS), np.float32))
-        projection = np.ascontiguousarray((turn @ directions[:, -DIMENSIONS:].T).astype(np.float32))
-        scanner = faiss.IndexPQFastScan(DIMENSIONS, _PAIRS, _BITS, faiss.METRIC_INNER_PRODUCT)
-        scanner.train((vectors - centre) @ projection.T)
-        return cls(centre, projection, scanner)
-
-    def project(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, 32, 256) to (n, 32, 128)."""
-        return np.asarray((embeddings - self.centre) @ self.projection.T, np.float32)
-
-    def blocks(self, projected: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """(n, 32, 128) to (n, 1024)."""
-        scanner = faiss.clone_index(self.scanner)
-        scanner.add(projected.reshape(-1, DIMENSIONS))
-        codes: NDArray[np.uint8] = faiss.AlignedTable_to_array(scanner.codes)
-        return codes.reshape(-1, BLOCK_BYTES)
-
-    def best(self, query: NDArray[np.float32], blocks: NDArray[np.uint8], depth: int) -> NDArray[np.int64]:
-        """Rows of ``blocks`` (n, 1024), n above ``depth``, that hold the largest products with (128,): best first."""
-        scanner = faiss.clone_index(self.scanner)
-        faiss.copy_array_to_AlignedTable(blocks.ravel(), scanner.codes)
-        vectors = len(blocks) * QUERY_TOKENS
-        scanner.ntotal = scanner.ntotal2 = vectors
-        width = 4 * depth + 64
-        while True:
-            width = min(width, vectors)
-            _, places = scanner.search(query[None], width)
-            rows, first = np.unique(places[0] // QUERY_TOKENS, return_index=True)
-            if len(rows) >= depth or width == vectors:
-                found: NDArray[np.int64] = rows[np.argsort(first)][:depth]
-                return found
-            width *= 4
 
 
 @dataclasses.dataclass(slots=True)
@@ -100,12 +50,12 @@ class Widths:
 
     breadth: int = _LEAST_BREADTH
     """Pictures whose 32 codes are looked at."""
-    depth: int = _LEAST_DEPTH
-    """Pictures whose vectors are read and compared exactly."""
+    margin: float = 0.0
+    """How far below the k-th best a picture may be by its codes, and is still compared exactly."""
     recall: float = 1.0
     """Share of the best ten pictures that are found."""
     pictures: int = 0
-    """How many the code was made for."""
+    """How many the codes were made for."""
     unmeasured: int = 0
     """Pictures that came or went since ``recall`` was measured."""
 
@@ -113,16 +63,17 @@ class Widths:
 class CompressedIndex:
     """Index over the embeddings of pictures, by codes; what it finds is rescored from vectors that are read.
 
-    A search compares the query with one code a picture, of the mean of its 32 vectors; the codes of the 32 vectors of
-    the best of those, ``breadth`` of them, by max-similarity; and the ``depth`` best of these exactly. Every step is a
-    scan, of no more than it needs: the three have no part that could fail to look where a query lies, as cells of an
-    inverted file do for texts, which lie apart from photos. Searching is safe from several threads as long as none
-    changes it.
+    A search compares the query with one code a picture, of the mean of its 32 vectors; with the codes of the 32 vectors
+    of the best of those, ``breadth`` of them; and exactly with the pictures that are by these, max-similarity, less
+    than ``margin`` below the k-th best. Every step is a scan, of no more than it needs: the three have no part that
+    could fail to look where a query lies, as cells of an inverted file do for texts, which lie apart from photos.
+    Searching is safe from several threads as long as none changes it.
     """
 
     def __init__(
         self,
         code: Code,
+        mean_subspace: Subspace,
         means: faiss.IndexIVFPQFastScan,
         probes: Probes,
         widths: Widths,
@@ -130,28 +81,30 @@ class CompressedIndex:
         content_ids: NDArray[np.int64],
         checksums: NDArray[np.int64],
     ) -> None:
-        self.code, self.means, self.probes, self.widths = code, means, probes, widths
+        self.code, self.mean_subspace, self.means = code, mean_subspace, means
+        self.probes, self.widths = probes, widths
         self.blocks = blocks
-        """(n, 1024), in memory of its own."""
+        """(n, 2048), in memory of its own."""
         self.content_ids, self.checksums = content_ids, checksums
         """In the order of ``blocks``; the checksums are those of the catalog."""
         self._index_rows()
 
     @classmethod
     def trained(cls, embeddings: NDArray[np.float16], pictures: int) -> "CompressedIndex":
-        """An empty one for so many pictures, made from (n, 32, 256) of some of them, n at least 8."""
+        """An empty one for so many pictures, made from (n, 32, 256) of some of them, n at least 32."""
         rng = np.random.default_rng(0)
-        code = Code.trained(embeddings, rng)
+        every = embeddings.reshape(-1, EMBEDDING_SIZE)
+        code = Code.trained(every[rng.permutation(len(every))[:_TRAINING_VECTORS]].astype(np.float32), rng)
+        averages = embeddings.mean(axis=1, dtype=np.float32)
+        subspace = Subspace.of(averages, MEAN_DIMENSIONS, rng)
         means = faiss.IndexIVFPQFastScan(
-            faiss.IndexFlatIP(DIMENSIONS), DIMENSIONS, 1, _PAIRS, _BITS, faiss.METRIC_INNER_PRODUCT
+            faiss.IndexFlatIP(MEAN_DIMENSIONS), MEAN_DIMENSIONS, 1, _MEAN_PAIRS, BITS, faiss.METRIC_INNER_PRODUCT
         )
         means.by_residual = False
-        means.train(code.project(embeddings.astype(np.float32)).mean(axis=1))
+        means.train(subspace.project(averages))
         empty = np.empty(0, np.int64)
-        probes = Probes.made_from(embeddings, rng)
-        return cls(
-            code, means, probes, Widths(pictures=pictures), np.empty((0, BLOCK_BYTES), np.uint8), empty, empty.copy()
-        )
+        probes, widths = Probes.made_from(embeddings, rng), Widths(pictures=pictures)
+        return cls(code, subspace, means, probes, widths, np.empty((0, BLOCK_BYTES), np.uint8), empty, empty.copy())
 
     def __len__(self) -> int:
         """Pictures."""
@@ -167,12 +120,11 @@ class CompressedIndex:
     ) -> None:
         """Add n pictures that are not in it: ids (n,), checksums (n,), embeddings (n, 32, 256)."""
         exact = embeddings.astype(np.float32)
-        projected = self.code.project(exact)
         before = len(self)
         # In place: this is most of what a large library takes.
         self.blocks.resize((before + len(content_ids), BLOCK_BYTES), refcheck=False)
-        self.blocks[before:] = self.code.blocks(projected)
-        self.means.add_with_ids(np.ascontiguousarray(projected.mean(axis=1)), content_ids)
+        self.blocks[before:] = self.code.blocks(exact)
+        self.means.add_with_ids(self.mean_subspace.project(exact.mean(axis=1)), content_ids)
         self.content_ids = np.concatenate([self.content_ids, content_ids])
         self.checksums = np.concatenate([self.checksums, checksums])
         self._index_rows()
@@ -197,7 +149,7 @@ class CompressedIndex:
 
     def holds(self, content_ids: NDArray[np.int64], embeddings: NDArray[np.float16]) -> NDArray[np.bool_]:
         """Which of the pictures that are in it, (n,), are there with the codes of (n, 32, 256)."""
-        blocks = self.code.blocks(self.code.project(embeddings.astype(np.float32)))
+        blocks = self.code.blocks(embeddings.astype(np.float32))
         # A product summed in another order may fall on the other side of the border between two codes.
         same: NDArray[np.bool_] = (blocks != self.blocks[self._rows[content_ids]]).mean(axis=1) < 0.02
         return same
@@ -225,57 +177,56 @@ class CompressedIndex:
     def keep_recall(self) -> None:
         """Measure recall if much has changed since it was, and widen the search if it has fallen below the aim."""
         if self.widths.unmeasured > _REMEASURED * len(self):
-            self._measure()
+            self._record(self._shortfalls())
             if self.widths.recall < AIM:
                 self.choose_widths()
 
     def choose_widths(self) -> None:
         """Widen the search until it finds what it should, or is as wide as it may be."""
-        while True:
-            too_narrow, too_shallow = self._measure()
-            wider, deeper = self.widths.breadth < _MOST_BREADTH, self.widths.depth < min(_MOST_DEPTH, len(self))
-            if self.widths.recall >= _TARGET or not (wider or deeper):
-                return
-            if wider and (too_narrow > too_shallow or not deeper):
-                self.widths.breadth *= 2
-            else:
-                self.widths.depth *= 2
+        shortfalls = self._shortfalls()
+        # Half of what may be missed is left to the codes.
+        while np.isinf(shortfalls).mean() > (1 - _TARGET) / 2 and self.widths.breadth < min(_MOST_BREADTH, len(self)):
+            self.widths.breadth *= 2
+            shortfalls = self._shortfalls()
+        within = np.sort(shortfalls[np.isfinite(shortfalls)])
+        if len(within):
+            needed = min(math.ceil(_TARGET * len(shortfalls)), len(within))
+            self.widths.margin = _SPARE * max(float(within[needed - 1]), 0.0)
+        self._record(shortfalls)
 
-    def _measure(self) -> tuple[int, int]:
-        """Set ``recall``. Returns how many pictures were lost in the first step, and in the second."""
-        narrow = shallow = asked = 0
-        for query, expected in self.probes.best(len(self)) if len(self) else ():
-            projected = self.code.projection @ query
-            breadth, depth = self._widths(TOP)
-            broad = self._by_mean(projected, breadth, None)
-            deep = self._by_vectors(projected, broad, depth)
-            lost, missed = np.isin(expected, broad, invert=True), np.isin(expected, deep, invert=True)
-            narrow += int(lost.sum())
-            shallow += int((missed & ~lost).sum())
-            asked += len(expected)
-        self.widths.recall = 1 - (narrow + shallow) / max(asked, 1)
+    def _record(self, shortfalls: NDArray[np.float32]) -> None:
+        self.widths.recall = float((shortfalls <= self.widths.margin).mean()) if len(shortfalls) else 1.0
         self.widths.unmeasured = 0
-        return narrow, shallow
 
-    def _widths(self, k: int) -> tuple[int, int]:
-        """Breadth and depth of a search for k: what is measured is for ten, and more pictures are not that much harder
-        to tell from the rest.
+    def _shortfalls(self) -> NDArray[np.float32]:
+        """Of each picture that a probe should find, how far below the tenth best it is by its codes: the margin that it
+        takes to find it. Infinity where none would do.
         """
-        more = math.sqrt(max(1.0, k / TOP))
-        depth = max(round(self.widths.depth * more), 2 * k)
-        return max(round(self.widths.breadth * more), 4 * depth), depth
+        taken = []
+        for query, expected in self.probes.best(len(self)) if len(self) else ():
+            broad = self._by_mean(query, self._breadth(TOP), None)
+            most = min(_MOST_READ, len(broad))
+            places, products = self.code.best(query, self.blocks, self._rows[broad], most, 0.0)
+            of = dict(zip(broad[places].tolist(), products.tolist(), strict=True))
+            tenth = products[min(TOP, len(products)) - 1]
+            taken.append(tenth - np.array([of.get(content_id, -np.inf) for content_id in expected.tolist()]))
+        return np.concatenate(taken, dtype=np.float32) if taken else np.empty(0, np.float32)
+
+    def _breadth(self, k: int) -> int:
+        # What is measured is for ten, and more pictures are not that much harder to tell from the rest.
+        return max(round(self.widths.breadth * math.sqrt(max(1.0, k / TOP))), 4 * k)
 
     def _candidates(self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        breadth, depth = self._widths(k)
-        projected = self.code.projection @ query
+        breadth = self._breadth(k)
         content_ids = self.content_ids if among is None else self._held(among)
         if len(content_ids) > breadth:
-            content_ids = self._by_mean(projected, breadth, None if among is None else content_ids)
-        return self._by_vectors(projected, content_ids, depth)
+            content_ids = self._by_mean(query, breadth, None if among is None else content_ids)
+        if len(content_ids) <= max(k, _FEW):
+            return content_ids
+        places, _ = self.code.best(query, self.blocks, self._rows[content_ids], k, self.widths.margin)
+        return content_ids[places[: max(_MOST_READ, 2 * k)]]
 
-    def _by_mean(
-        self, projected: NDArray[np.float32], breadth: int, among: NDArray[np.int64] | None
-    ) -> NDArray[np.int64]:
+    def _by_mean(self, query: NDArray[np.float32], breadth: int, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
         parameters = faiss.SearchParametersIVF(nprobe=1)
         if among is not None:
             chosen = np.zeros(len(self._rows), bool)
@@ -283,16 +234,10 @@ class CompressedIndex:
             parameters = faiss.SearchParametersIVF(
                 nprobe=1, sel=faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
             )
-        _, content_ids = self.means.search(projected[None], min(breadth, len(self)), params=parameters)
+        turned = self.mean_subspace.projection @ query
+        _, content_ids = self.means.search(turned[None], min(breadth, len(self)), params=parameters)
         found: NDArray[np.int64] = content_ids[0][content_ids[0] >= 0]
         return found
-
-    def _by_vectors(
-        self, projected: NDArray[np.float32], content_ids: NDArray[np.int64], depth: int
-    ) -> NDArray[np.int64]:
-        if len(content_ids) <= depth:
-            return content_ids
-        return content_ids[self.code.best(projected, self.blocks[self._rows[content_ids]], depth)]
 
     def _held(self, content_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         known = content_ids[content_ids < len(self._rows)]

@@ -34,17 +34,18 @@ class Probes:
 
         A text lies in another region than the vectors of photos: away from their mean, and at a distance from all of
         them. So a query is what a photo, and one vector of it, have that those of other photos for the same query
-        token have not, and half as much noise again. What all photos have in common at a token tells none from the
-        others, and no code can keep such queries apart. Of those that a library can make by itself these ask of the
-        index what texts do (docs/search-at-scale.md).
+        token have not; as much of a vector of another photo; and as much noise. What all photos have in common at a
+        token tells none from the others. Of the queries that a library can make by itself these ask of the index what
+        texts do (docs/search-at-scale.md).
         """
         count = min(PROBES, len(embeddings))
         chosen = embeddings[rng.choice(len(embeddings), count, replace=False)].astype(np.float32)
         centres = embeddings.mean(axis=0, dtype=np.float32)
-        tokens = rng.integers(0, chosen.shape[1], count)
-        one = chosen[np.arange(count), tokens] - centres[tokens]
-        own = _unit(3 * _unit(one) + _unit((chosen - centres).mean(axis=1)))
-        queries = _unit(own + 1.5 * _unit(rng.standard_normal(own.shape, np.float32)))
+        tokens = rng.integers(0, chosen.shape[1], (2, count))
+        one = _unit(chosen[np.arange(count), tokens[0]] - centres[tokens[0]])
+        other = _unit(chosen[rng.permutation(count), tokens[1]] - centres[tokens[1]])
+        own = _unit(3 * one + _unit((chosen - centres).mean(axis=1)))
+        queries = _unit(own + other + _unit(rng.standard_normal(own.shape, np.float32)))
         nothing = np.full((count, KEPT), -np.inf, np.float32)
         return cls(queries, np.full((count, KEPT), -1, np.int64), nothing, np.full(count, -np.inf, np.float32))
 

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
-from indexer.library._compressed import BLOCK_BYTES, DIMENSIONS, Code, CompressedIndex, Widths
+from indexer.library._codes import BLOCK_BYTES, Code, Subspace
+from indexer.library._compressed import MEAN_DIMENSIONS, CompressedIndex, Widths
 from indexer.library._recall import KEPT, Probes
 from indexer.library._vectors import VectorIndex
 
-_MAGIC = b"PSvec\r\n1"
+_MAGIC = b"PSvec\r\n2"
 _LENGTH = struct.Struct("<I")
 _TRAILER = struct.Struct("<II8s")
 _CHUNK = 1 << 23
@@ -153,6 +154,8 @@ def _checked(file: BinaryIO, size: int) -> int:
         raise VectorsDamaged("damaged: too short")
     file.seek(size - _TRAILER.size)
     length, expected, magic = _TRAILER.unpack(file.read(_TRAILER.size))
+    if magic != _MAGIC and magic[:-1] == _MAGIC[:-1]:
+        raise VectorsUnusable("of another version")
     if magic != _MAGIC:
         raise VectorsDamaged("damaged: its end is not there")
     file.seek(0)
@@ -166,18 +169,20 @@ def _checked(file: BinaryIO, size: int) -> int:
 
 
 def _arrays(index: CompressedIndex) -> list[NDArray[np.generic]]:
-    code, probes = index.code, index.probes
+    vectors, means, probes = index.code.subspace, index.mean_subspace, index.probes
     return [
-        code.centre, code.projection, probes.queries, probes.content_ids, probes.similarities, probes.floors,
-        index.blocks,
+        vectors.centre, vectors.projection, means.centre, means.projection,
+        probes.queries, probes.content_ids, probes.similarities, probes.floors, index.blocks,
     ]  # fmt: skip
 
 
 def _layout(probes: int, pictures: int) -> list[tuple[str, tuple[int, ...]]]:
     """Types and shapes of the arrays above."""
     return [
-        ("<f4", (EMBEDDING_SIZE,)), ("<f4", (DIMENSIONS, EMBEDDING_SIZE)), ("<f4", (probes, EMBEDDING_SIZE)),
-        ("<i8", (probes, KEPT)), ("<f4", (probes, KEPT)), ("<f4", (probes,)), ("u1", (pictures, BLOCK_BYTES)),
+        ("<f4", (EMBEDDING_SIZE,)), ("<f4", (EMBEDDING_SIZE, EMBEDDING_SIZE)),
+        ("<f4", (EMBEDDING_SIZE,)), ("<f4", (MEAN_DIMENSIONS, EMBEDDING_SIZE)),
+        ("<f4", (probes, EMBEDDING_SIZE)), ("<i8", (probes, KEPT)), ("<f4", (probes, KEPT)), ("<f4", (probes,)),
+        ("u1", (pictures, BLOCK_BYTES)),
     ]  # fmt: skip
 
 
@@ -218,9 +223,10 @@ def _read_compressed(
         values = np.empty(shape, dtype)
         file.readinto(values.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
         arrays.append(values)
-    centre, projection, queries, best, similarities, floors, blocks = arrays
+    centre, projection, mean_centre, mean_projection, queries, best, similarities, floors, blocks = arrays
     return CompressedIndex(
-        Code(centre, projection, scanner),
+        Code(Subspace(centre, projection), scanner),
+        Subspace(mean_centre, mean_projection),
         means,
         Probes(queries, best, similarities, floors),
         Widths(**about["compressed"]),
