@@ -13,7 +13,8 @@ import numpy as np
 from indexer._absent import AbsentFiles
 from indexer._encoding import Encoded, Encoders, ModelFailed
 from indexer._tally import Outcome, Tally
-from indexer.library import IndexedFile, KnownContent, KnownFile, NewContent, Writer
+from indexer._task import Task
+from indexer.library import IndexedFile, KnownContent, NewContent, Writer
 from indexer.model import Model
 from indexer.photos import Broken, Decoded, DecodedPhoto, DecoderPool, Failed, Hashed, Vanished
 from indexer.progress import ProgressMeter
@@ -27,19 +28,6 @@ _MOST_UNCOMMITTED = 500
 """Files that wait for one transaction, when none of them needs the model."""
 _BETWEEN_REFRESHES = 30.0
 """Seconds between two times that vectors.faiss is brought up to date during a run."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
-    """A file to read."""
-
-    path: Path
-    folder_id: int = 0
-    relative_path: str = ""
-    before: KnownFile | None = None
-    """What the catalog knows of it."""
-    only_picture: str | None = None
-    """A digest: the file is recorded already, and its picture is to get vectors of another model."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,19 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indexer._absent import AbsentFiles, not_mounted
-from indexer._run import Run, Task
 from indexer._tally import Tally
+from indexer._task import Task
 from indexer.embedding import ModelIdentity
 from indexer.errors import FolderNotFound, LibraryError
 from indexer.last_run import LastRun
 from indexer.library import IndexedFile, Library, Writer
-from indexer.model import Model, other_gpus
+from indexer.pending_model import PendingModel
 from indexer.profile import Profile
 from indexer.progress import Progress, ProgressMeter
 from indexer.scan import FolderChanges, FolderScan, compare, display_path, outermost, scan_folder
+
+if TYPE_CHECKING:
+    from indexer.model import Model
 
 _CHUNK = 1000
 
@@ -61,7 +64,7 @@ class IndexSummary:
 
 def index_folders(  # noqa: PLR0913 - no two of them belong together
     library: Library,
-    model: Model,
+    model: "Model | PendingModel",
     folders: Sequence[Path],
     *,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -77,10 +80,11 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
     thread), fails or is killed loses nothing, and the next one continues. An indexed folder that is gone, empty, or
     suddenly lacks more than a fifth of its photos counts as not mounted: nothing of it is removed, unless ``prune``
     says that what is not there is gone for good. If the model is not the library's active one, all present
-    photos get its vectors too, and it becomes the active one when none lacks them. ``workers`` is the number of
-    decoder processes (`default_workers`). ``devices`` are those that share the model's work when there is more than a
-    batch of it: none of them its own; by default, every other GPU beside "cuda".
-    ``last`` is of the runs before of this process over this library: where nothing has changed, the next is faster.
+    photos get its vectors too, and it becomes the active one when none lacks them. A pending model is loaded once there
+    is something to look at. ``workers`` is the number of decoder processes (`default_workers`). ``devices`` are those
+    that share the model's work when there is more than a batch of it: none of them its own; by default, every other GPU
+    beside "cuda". ``last`` is of the runs before, in this process and over this library: with it, folders that have not
+    changed take less time.
 
     Raises FolderNotFound: a folder that was never indexed is not there; LibraryLocked: another run is writing;
     LibraryError: the library cannot be written.
@@ -91,8 +95,7 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
     meter.enter("scanning")
     tally = Tally()
     timed = tally.stopwatch.timed
-    workers = workers or default_workers(model.device)
-    models = [model]
+    models: list[Model] = []
     notes: list[str] = []
     last = last or LastRun()
     with library.writer() as writer, _interrupt_sets(stop):
@@ -111,22 +114,27 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
         if not stop.is_set():
             with timed("run", "compare"):
                 tasks += _unembedded(writer, model.identity, last, tasks)
-        meter.enter("indexing", len(tasks))
         if tasks and not stop.is_set():
-            models = _on_devices(model, devices, len(tasks))
+            with timed("run", "load model"):
+                models = _loaded(model, devices, len(tasks))
+        meter.enter("indexing", len(tasks))
+        if models:
+            from indexer._run import Run  # noqa: PLC0415 - imports PyTorch, as a model does
+
+            workers = workers or default_workers(models[0].device)
             run = Run(writer, models, workers, absent, tally, meter, stop)
             with _vectors_saved_on_failure(writer):
                 run.index(tasks)
         meter.enter("saving")
         if not stop.is_set():
             notes += absent.settle()
-            _activate(library, writer, model, notes)
+            _activate(library, writer, model.identity, notes)
         with timed("run", "save vectors"):
             writer.refresh_vectors()
         notes += library.take_notes()
     meter.enter("done")
     seconds = time.monotonic() - started
-    profile = tally.stopwatch.profile(seconds, {"decoders": workers, "model": len(models)})
+    profile = tally.stopwatch.profile(seconds, {"decoders": workers or 1, "model": len(models)})
     return _summary(tally, profile, stop.is_set(), notes)
 
 
@@ -147,11 +155,14 @@ def _summary(tally: Tally, profile: Profile, cancelled: bool, notes: Sequence[st
     )
 
 
-def _on_devices(model: Model, devices: Sequence[str] | None, tasks: int) -> list[Model]:
-    if tasks <= model.batch_size:
-        return [model]
-    others = other_gpus(model.device) if devices is None else devices
-    return [model, *(model.replica(device) for device in others)]
+def _loaded(model: "Model | PendingModel", devices: Sequence[str] | None, tasks: int) -> "list[Model]":
+    from indexer.model import other_gpus  # noqa: PLC0415 - imports PyTorch
+
+    first = model.load() if isinstance(model, PendingModel) else model
+    if tasks <= first.batch_size:
+        return [first]
+    others = other_gpus(first.device) if devices is None else devices
+    return [first, *(first.replica(device) for device in others)]
 
 
 def default_workers(device: str) -> int:
@@ -274,15 +285,14 @@ def _backfill(writer: Writer, tasks: Sequence[Task]) -> list[Task]:
     return lacking
 
 
-def _activate(library: Library, writer: Writer, model: Model, notes: list[str]) -> None:
-    active = library.active_model()
-    if active == model.identity:
+def _activate(library: Library, writer: Writer, model: ModelIdentity, notes: list[str]) -> None:
+    if library.active_model() == model:
         return
     if writer.unembedded(1):
         lacking = sum(1 for _ in _backfill(writer, ()))
         notes.append(
-            f"{lacking:,} pictures have no vectors of {model.identity.name} yet: their files could not be read. "
+            f"{lacking:,} pictures have no vectors of {model.name} yet: their files could not be read. "
             "Searches go on with the model before until all have. Index again when the files are back."
         )
     else:
-        writer.activate(model.identity)
+        writer.activate(model)

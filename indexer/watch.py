@@ -3,16 +3,20 @@
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from watchfiles import Change, watch
 
 from indexer.last_run import LastRun
 from indexer.library import Library
-from indexer.model import Model
+from indexer.pending_model import PendingModel
 from indexer.photos import is_supported
 from indexer.pipeline import IndexSummary, index_folders
 from indexer.progress import Progress
 from indexer.scan import outermost
+
+if TYPE_CHECKING:
+    from indexer.model import Model
 
 _QUIET = 1_000
 """Milliseconds. A burst of changes, like a card that is being copied, is one run: it starts when nothing more has
@@ -25,7 +29,7 @@ _TICK = 500
 
 def watch_folders(
     library: Library,
-    model: Model,
+    model: "Model | PendingModel",
     folders: Sequence[Path],
     *,
     on_summary: Callable[[IndexSummary], None],

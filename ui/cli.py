@@ -139,14 +139,14 @@ def index(
     if watch and prune:
         raise typer.BadParameter("--watch and --prune exclude each other: prune first, then watch.")
     from indexer.library import Library
-    from indexer.model import load_model
+    from indexer.pending_model import model_when_needed
     from indexer.pipeline import index_folders
     from indexer.watch import watch_folders
     from ui._cli_progress import progress_view
 
     with Library.create(library) as opened, progress_view() as view:
         _limit_match_cache(opened, match_cache_mb)
-        loaded = load_model(model or _model_name(opened) or "compact", device, compiled=compiled)
+        needed = model_when_needed(model or _model_name(opened) or "compact", device, compiled=compiled)
 
         def show(event: "Progress") -> None:
             if event.stage == "scanning":
@@ -158,9 +158,9 @@ def index(
             report.print_summary(summary, as_json, profile)
 
         if watch:
-            watch_folders(opened, loaded, folders, on_summary=tell, stop=threading.Event(), on_progress=show)
+            watch_folders(opened, needed, folders, on_summary=tell, stop=threading.Event(), on_progress=show)
             raise typer.Exit(_INTERRUPTED)
-        summary = index_folders(opened, loaded, folders, on_progress=show, prune=prune)
+        summary = index_folders(opened, needed, folders, on_progress=show, prune=prune)
         tell(summary)
         if summary.cancelled:
             raise typer.Exit(_INTERRUPTED)

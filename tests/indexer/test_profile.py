@@ -21,7 +21,7 @@ def test_a_run_says_where_its_time_went(model: Model, tmp_path: Path) -> None:
         again = index_folders(library, model, [tmp_path], workers=2)
     stages = {(each.worker, each.stage) for each in first.profile.stages}
     assert stages == {
-        *(("run", stage) for stage in ("scan", "compare", "look up pictures", "commit", "save vectors")),
+        *(("run", stage) for stage in ("scan", "compare", "load model", "look up pictures", "commit", "save vectors")),
         *(("decoders", stage) for stage in ("start", "read and digest", "decode")),
         ("model", "encode"),
     }

@@ -355,18 +355,25 @@ class TestLibrary:
 
     @pytest.mark.parametrize("arguments", [["--help"], ["status"], ["failures"], ["search", "--help"]], ids=" ".join)
     def test_pytorch_is_not_imported_without_need(self, arguments: list[str], library: Path) -> None:
-        program = (
-            "import sys\nfrom ui.cli import main\n"
-            "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-            "assert not {'torch', 'transformers', 'streamlit'} & set(sys.modules)"
-        )
-        subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            env=environment(library),
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        )
+        run_without_pytorch(*arguments, library=library)
+
+    def test_pytorch_is_not_imported_to_find_nothing_new(self, photos: Path, library: Path) -> None:
+        run_without_pytorch("index", str(photos), library=library)
+
+
+def run_without_pytorch(*arguments: str, library: Path) -> None:
+    program = (
+        "import sys\nfrom ui.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert not {'torch', 'transformers', 'streamlit'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=environment(library),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
 
 
 class TestEvaluate:

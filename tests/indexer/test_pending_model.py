@@ -1,0 +1,59 @@
+"""A model that is loaded when it is needed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from indexer.errors import CheckpointInvalid, ModelError, ModelNotFound
+from indexer.library import Library
+from indexer.model import Model
+from indexer.pending_model import PendingModel, model_when_needed, shipped_identity
+from indexer.pipeline import index_folders
+
+
+def test_the_shipped_model_is_known_before_it_is_loaded(model: Model) -> None:
+    assert shipped_identity() == model.identity
+
+
+def test_it_is_loaded_once() -> None:
+    pending = model_when_needed("compact", "cpu")
+    assert isinstance(pending, PendingModel)
+    assert pending.load() is pending.load()
+    assert pending.load().identity == pending.identity
+
+
+def test_what_cannot_be_loaded_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        model_when_needed(str(tmp_path / "nothing"), "cpu")
+
+
+def test_another_model_in_its_place_is_refused(model: Model) -> None:
+    pending = PendingModel(dataclasses.replace(model.identity, digest="0" * 64), lambda: model)
+    with pytest.raises(CheckpointInvalid, match="changed"):
+        pending.load()
+
+
+def test_a_run_loads_it_for_what_is_new(model: Model, tmp_path: Path) -> None:
+    loaded: list[int] = []
+
+    def load() -> Model:
+        loaded.append(1)
+        return model
+
+    (tmp_path / "photos").mkdir()
+    pending = PendingModel(model.identity, load)
+    with Library.create(tmp_path / "library") as library:
+        index_folders(library, pending, [tmp_path / "photos"], workers=1)
+        assert not loaded
+        Image.new("RGB", (40, 30)).save(tmp_path / "photos/a.png")
+        assert index_folders(library, pending, [tmp_path / "photos"], workers=1).embedded == 1
+        assert index_folders(library, pending, [tmp_path / "photos"], workers=1).unchanged == 1
+        assert library.active_model() == model.identity
+    assert len(loaded) == 1
+
+
+def test_a_certain_gpu_is_looked_for_at_once() -> None:
+    with pytest.raises(ModelError, match="cuda:99"):
+        model_when_needed("compact", "cuda:99")
