@@ -17,9 +17,11 @@ def clean_text(text: str) -> str:
     """Clean a text as BLIP-2's reference evaluation does (``BlipCaptionProcessor`` in salesforce/LAVIS).
 
     Lower-cases it, turns each of ``. ! " ( ) * # : ; ~`` into a space, collapses white space, and keeps the first 50
-    words. Commas, question marks, hyphens, apostrophes and slashes stay.
+    words. Commas, question marks, hyphens, apostrophes and slashes stay. Halves of a surrogate pair, as undecodable
+    arguments of a command and cut JSON have them, are no characters and left out.
     """
-    return " ".join(_PUNCTUATION.sub(" ", text.lower()).split()[:MAX_WORDS])
+    characters = text.encode(errors="ignore").decode()
+    return " ".join(_PUNCTUATION.sub(" ", characters.lower()).split()[:MAX_WORDS])
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str], device: str) -> tuple[Tensor, Tensor]:

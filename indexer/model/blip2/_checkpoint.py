@@ -20,6 +20,7 @@ from indexer.model.blip2._weights import WeightFiles, shown
 
 _MAX_TOKENS = 35
 """Tokens of a text, [CLS] and [SEP] included, as in the reference's retrieval evaluation."""
+_SPECIAL_WORDS = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"}
 _IMAGE_PART = "vision_model."
 """What the names of the image encoder's weights begin with."""
 
@@ -95,8 +96,15 @@ def _read_config(directory: Path) -> Blip2Config:
 def _build(config: Blip2Config, weights: WeightFiles, device: str) -> Blip2ForImageTextRetrieval:
     """The network in float32, without its image encoder, whose weights are only checked to be there."""
     # On "meta" nothing is allocated or initialised: every value comes from the file.
-    with torch.device("meta"):
-        network = Blip2ForImageTextRetrieval(config)
+    try:
+        with torch.device("meta"):
+            network = Blip2ForImageTextRetrieval(config)
+    except (
+        Exception
+    ) as error:  # whatever values without sense lead to: a width that its heads do not divide, none at all
+        raise CheckpointInvalid(
+            f"{weights.directory / 'config.json'} describes no network that can be built: {error!r}"
+        ) from error
     _expect({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, weights)
     del network.vision_model
     _fill(network, "", weights, device, torch.float32)
@@ -120,7 +128,13 @@ def _build_encoder(
 def _fill(network: nn.Module, prefix: str, weights: WeightFiles, device: str, dtype: torch.dtype) -> None:
     names = {prefix + name: name for name in network.state_dict()}
     # One after the other, so that never more than one weight is in memory twice.
-    values = {names[name]: value.to(device, dtype) for name, value in weights.read(list(names))}
+    values = {}
+    for name, value in weights.read(list(names)):
+        values[names[name]] = value.to(device, dtype)
+        if not values[names[name]].isfinite().all():
+            raise CheckpointInvalid(
+                f"{name} in {weights.directory} has values that are not finite. Download the checkpoint again."
+            )
     network.load_state_dict(values, assign=True)
     network.requires_grad_(requires_grad=False).train(mode=False)
 
@@ -157,6 +171,10 @@ def _read_tokenizer(directory: Path, vocabulary: int) -> Tokenizer:
         raise CheckpointInvalid(
             f"The tokenizer in {directory} has {words} words, but the model knows {vocabulary}: it is another model's."
         )
+    # transformers gives those that are not in it ids of its own, past the embedding table.
+    lacking = sorted(_SPECIAL_WORDS - tokenizer.get_vocab(with_added_tokens=False).keys())
+    if lacking:
+        raise CheckpointInvalid(f"The tokenizer in {directory} lacks {', '.join(lacking)}: its files are incomplete.")
     # A query may hold the text "[SEP]", or "<image>", whose id lies past the embedding table: both are plain text.
     tokenizer.encode_special_tokens = True
     tokenizer.enable_truncation(_MAX_TOKENS)

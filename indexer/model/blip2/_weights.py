@@ -127,9 +127,10 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
         # A pickle can run code; with weights_only it may hold tensors alone. Mapped, values are read when used.
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError as error:  # its message tells how to run what is in the file
         raise CheckpointInvalid(
-            f"{path} cannot be read as plain weights, and PhotoSeek unpickles nothing else from it: {error}"
+            f"{path} is damaged or holds more than plain weights, and PhotoSeek unpickles nothing else from it. "
+            "Download the checkpoint again, as safetensors if it is there."
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError) as error:
         raise CheckpointInvalid(f"{path} cannot be read: {error}") from error

@@ -229,6 +229,9 @@ class TestBrokenCheckpoints:
         torch.save({"itm_head.bias": threading.Barrier}, tmp_path / "pytorch_model.bin")
         with pytest.raises(CheckpointInvalid, match="unpickles nothing else"):
             load(tmp_path)
+        (tmp_path / "pytorch_model.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+        with pytest.raises(CheckpointInvalid, match=r"damaged .* Download the checkpoint again"):
+            load(tmp_path)
 
     def test_a_missing_shard(self, tmp_path: Path) -> None:
         shards = sorted(save_checkpoint(tmp_path, image_size=56, form="sharded").glob("model-*.safetensors"))
@@ -259,6 +262,41 @@ class TestBrokenCheckpoints:
         save_checkpoint(tmp_path, image_size=56, query_tokens=16)
         with pytest.raises(CheckpointInvalid, match="16 query tokens"):
             load(tmp_path)
+
+    def test_a_tokenizer_without_its_special_words(self, tmp_path: Path) -> None:
+        save_checkpoint(tmp_path, image_size=56)
+        for file in tmp_path.glob("tokenizer*"):
+            file.unlink()
+        (tmp_path / "vocab.txt").write_text("a\ndog\n[UNK]")
+        with pytest.raises(CheckpointInvalid, match=r"lacks \[CLS\], \[PAD\], \[SEP\]: its files are incomplete"):
+            load(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("part", "name", "value"),
+        [
+            ("vision_config", "num_attention_heads", 5),
+            ("vision_config", "num_attention_heads", 0),
+            ("vision_config", "patch_size", 0),
+            ("vision_config", "hidden_act", "nonsense"),
+            ("qformer_config", "num_attention_heads", 5),
+        ],
+    )
+    def test_a_config_of_no_network(self, tmp_path: Path, part: str, name: str, value: object) -> None:
+        path = save_checkpoint(tmp_path, image_size=56) / "config.json"
+        document = json.loads(path.read_text())
+        document[part][name] = value
+        path.write_text(json.dumps(document))
+        with pytest.raises(CheckpointInvalid, match=r"config\.json describes no network that can be built"):
+            load(tmp_path)
+
+    def test_values_that_are_not_finite(self, tmp_path: Path) -> None:
+        save_checkpoint(tmp_path / "text", image_size=56, spoil=lambda name: name == "itm_head.bias")
+        with pytest.raises(CheckpointInvalid, match=r"itm_head\.bias in .* has values that are not finite"):
+            load(tmp_path / "text")
+        spoiled = "vision_model.post_layernorm.bias"
+        model = load(save_checkpoint(tmp_path / "image", image_size=56, spoil=lambda name: name == spoiled))
+        with pytest.raises(CheckpointInvalid, match=r"post_layernorm\.bias in .* has values that are not finite"):
+            model.encode_images(some_pixels(1, 56))
 
     def test_a_config_that_is_not_one(self, tmp_path: Path) -> None:
         save_checkpoint(tmp_path, image_size=56)

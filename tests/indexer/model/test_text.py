@@ -13,6 +13,7 @@ from indexer.model._text import clean_text
         ("dog's, left-right and/or what?", "dog's, left-right and/or what?"),
         ("<image> [SEP]", "<image> [sep]"),
         ("ÉTÉ à la plage", "été à la plage"),
+        ("a \udcff dog \ud83d", "a dog"),
         ("", ""),
     ],
 )
