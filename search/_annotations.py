@@ -69,14 +69,16 @@ def _karpathy(path: Path, text: str) -> list[tuple[str, object]] | None:
         return None
     if not isinstance(document, dict) or "images" not in document:
         return None
+    if not isinstance(document["images"], list):
+        raise AnnotationsInvalid(f'{path} is not as Karpathy\'s splits: "images" must be a list.')
     rows: list[tuple[str, object]] = []
     for number, image in enumerate(document["images"], start=1):
         place = f"{path}, image {number}"
         try:
             if image["split"] == "test":
-                file = "/".join(image[key] for key in ("filepath", "filename") if key in image)
+                file = "/".join(image[key] for key in ("filepath", "filename") if image.get(key))
                 rows.append((place, {"file": file, "captions": [sentence["raw"] for sentence in image["sentences"]]}))
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise AnnotationsInvalid(f"{place} is not as in Karpathy's splits: {error!r}") from error
     if not rows:
         raise AnnotationsInvalid(f"{path} has no images of the test split.")

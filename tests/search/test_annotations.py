@@ -100,6 +100,27 @@ def test_karpathys_files_with_something_missing(folder: Path, images: list[objec
         read_annotations(annotations(folder, json.dumps({"images": images})))
 
 
+def test_an_empty_folder_of_karpathys_is_the_files_own(folder: Path) -> None:
+    path = annotations(folder, json.dumps({"images": [karpathy_image("a.jpg", "A dog.", folder="")]}))
+    assert read_annotations(path) == (AnnotatedPhoto(folder / "a.jpg", ("A dog.",), None),)
+
+
+@pytest.mark.parametrize("images", [None, 3, {"0": karpathy_image("a.jpg", "A dog.")}])
+def test_karpathys_images_must_be_a_list(folder: Path, images: object) -> None:
+    with pytest.raises(AnnotationsInvalid, match='"images" must be a list'):
+        read_annotations(annotations(folder, json.dumps({"images": images})))
+
+
+def test_photos_of_karpathys_test_split_that_are_missing_are_named(folder: Path) -> None:
+    images = [
+        karpathy_image("a.jpg", "A dog."),
+        karpathy_image("gone.jpg", "A cat.", folder="val2014"),
+        karpathy_image("never.jpg", "Not needed.", folder="train2014", split="restval"),
+    ]
+    with pytest.raises(AnnotationsInvalid, match=r"1 of the 2 photos .*val2014/gone\.jpg\. Files are looked up"):
+        read_annotations(annotations(folder, json.dumps({"images": images})))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
