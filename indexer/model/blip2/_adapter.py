@@ -38,7 +38,7 @@ class Blip2Model:
 
     Only ``encode_images`` needs the image encoder, so only there is it loaded. Several threads may call it. Photos and
     pairs beyond what the device has memory for go through in smaller batches. The first time that a GPU is given a
-    whole batch of photos, which a search does not do, it is tried whether larger ones are faster.
+    whole batch of photos it is tried, for as long as some hundred photos take, whether larger ones are faster.
     """
 
     def __init__(

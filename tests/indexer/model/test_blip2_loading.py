@@ -224,7 +224,7 @@ def test_the_first_whole_batch_finds_out_how_large_one_may_be(
     given = limit_memory(monkeypatch, 8)
     model = load(checkpoint)
     model.encode_images(pixels[:1])
-    assert given == [1], "a search for a photo waits for no trial"
+    assert given == [1], "a search that lacks a photo waits for no trial"
     features = model.encode_images(pixels)
     assert given == [1, 2, 2, 4, 4, 8, 8, 16, 8, 8, 4]
     assert model.batch_size == 8
