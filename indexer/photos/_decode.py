@@ -14,7 +14,7 @@ from indexer.photos._pillow import Opened
 
 THUMBNAIL_SIDE = 512
 """Longest side of a thumbnail, in pixels."""
-_THUMBNAIL_QUALITY = 80
+_THUMBNAIL_QUALITY = 78
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,10 +75,12 @@ def _thumbnail(opened: Opened) -> bytes:
     # A RAW preview may be smaller than the picture; it is not enlarged either.
     if size[0] > opened.image.width:
         size = thumbnail_size(*opened.image.size)
-    # Two steps, the first a box: half the time of one Lanczos over all pixels, and no difference to see.
-    small = opened.image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    # Two steps, the first a box: half the time of one over all pixels. Lanczos would take twice the time, and differ
+    # from this by a quarter of what the compression does to it.
+    small = opened.image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
     encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=_THUMBNAIL_QUALITY, method=2)  # the default method 4 takes twice the time
+    # The default method 4 takes four times the time, for a file a fifth smaller.
+    small.save(encoded, "WEBP", quality=_THUMBNAIL_QUALITY, method=0)
     return encoded.getvalue()
 
 
