@@ -1,5 +1,6 @@
 """Plots for the documentation, as PNG files."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True})
 _INCHES = (5.5, 3.4)
 _DOTS_PER_INCH = 160
+_MARKERS = "os^vDP*X<>ph"
 
 
 def lines(path: Path, x: str, y: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
@@ -35,4 +37,18 @@ def bars(path: Path, y: str, groups: Mapping[str, Mapping[str, float]]) -> None:
     axes.set(ylabel=y, xticks=range(len(groups)), xticklabels=list(groups))
     axes.grid(visible=False, axis="x")
     axes.legend(frameon=False)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def scatter(path: Path, x: Sequence[str], y: str, series: Mapping[str, Sequence[tuple[float, ...]]]) -> None:
+    """Named points (x…, y), joined in their order, in a panel for each x, which is logarithmic."""
+    figure = Figure((2 * _INCHES[0], 1.3 * _INCHES[1]), layout="constrained")
+    panels = figure.subplots(1, len(x), sharey=True, squeeze=False)[0]
+    for place, (axes, label) in enumerate(zip(panels, x, strict=True)):
+        for (name, points), marker in zip(series.items(), itertools.cycle(_MARKERS)):
+            across, up = [point[place] for point in points], [point[-1] for point in points]
+            axes.plot(across, up, marker=marker, markersize=5, linewidth=0.8, alpha=0.8, label=name)
+        axes.set(xscale="log", xlabel=label)
+    panels[0].set(ylabel=y)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
