@@ -12,6 +12,9 @@ from indexer.errors import ModelError
 _WORTH = 1.05
 """Rows a second that twice the batch must make, of those that the batch made."""
 
+_NO_MEMORY = ("can't allocate memory", "STATUS_ALLOC_FAILED")
+"""What a CPU's allocator, and cuBLAS and cuDNN, say of it, which raise nothing narrower than RuntimeError."""
+
 _Result = TypeVar("_Result")
 
 
@@ -80,8 +83,9 @@ def _fitting(work: Callable[..., _Result], *inputs: object) -> _Result | None:
     """What ``work`` makes of the inputs; None if memory does not suffice for it."""
     try:
         return work(*inputs)
-    except torch.OutOfMemoryError:
-        pass
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in _NO_MEMORY):
+            raise
     # Only here is what the failed attempt had allocated no longer referred to.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

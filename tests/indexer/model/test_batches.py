@@ -55,6 +55,17 @@ def test_a_single_row_that_does_not_fit_is_an_error() -> None:
         Batches(8).run(Device(0), torch.zeros(4, 1))
 
 
+def test_memory_that_a_cpu_lacks_halves_as_well() -> None:
+    def greedy(rows: Tensor) -> Tensor:
+        if len(rows) > 2:
+            torch.empty(1 << 50)
+        return rows
+
+    batches = Batches(8)
+    assert torch.equal(batches.run(greedy, torch.ones(5, 1)), torch.ones(5, 1))
+    assert batches.size == 2
+
+
 def test_other_errors_are_left_alone() -> None:
     def broken(_: Tensor) -> Tensor:
         raise RuntimeError("something else")
