@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 Worker = Literal["run", "decoders", "model"]
 """Who works at the same time: the thread that commits, the decoder processes, and the model on each of its devices."""
+WAIT = "wait"
+"""The stage of a worker that waits for another."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,12 +33,13 @@ class Profile:
     seconds: float
     """Wall-clock of the whole run."""
     stages: tuple[StageTime, ...]
-    """Worker by worker, the longest stage first. What a worker's stages do not account for, it waited."""
+    """Worker by worker, the longest stage first, and last what the others leave of the run: `WAIT`. So the shares of a
+    worker add up to 1. A worker that was not needed has none."""
 
     @property
     def model_waited(self) -> float:
-        """Share of the run's wall-clock for which the model had nothing to do, 0…1."""
-        return max(0.0, 1 - sum(each.share for each in self.stages if each.worker == "model"))
+        """Share of the run's wall-clock for which the model had nothing to do, 0…1; all of it if it was not needed."""
+        return max(0.0, 1 - sum(each.share for each in self.stages if each.worker == "model" and each.stage != WAIT))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -63,9 +66,14 @@ class Stopwatch:
     def profile(self, seconds: float, count: Mapping[Worker, int]) -> Profile:
         """What was added up in a run of ``seconds``; ``count`` says how many there are of a worker, if not one."""
         with self._lock:
-            stages = [
-                StageTime(worker, stage, each, each / (seconds * count.get(worker, 1)) if seconds else 0.0)
-                for (worker, stage), each in self._seconds.items()
-            ]
-        workers = get_args(Worker)
-        return Profile(seconds, tuple(sorted(stages, key=lambda each: (workers.index(each.worker), -each.seconds))))
+            spent = dict(self._seconds)
+        stages: list[StageTime] = []
+        for worker in get_args(Worker):
+            of_worker = {stage: each for (who, stage), each in spent.items() if who == worker}
+            if not of_worker:
+                continue
+            total = seconds * count.get(worker, 1)
+            parts = sorted(of_worker.items(), key=lambda part: -part[1])
+            parts.append((WAIT, max(0.0, total - sum(of_worker.values()))))
+            stages += [StageTime(worker, stage, each, each / total if total else 0.0) for stage, each in parts]
+        return Profile(seconds, tuple(stages))

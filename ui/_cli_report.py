@@ -43,11 +43,9 @@ def print_summary(summary: "IndexSummary", as_json: bool, profile: bool) -> None
 
 
 def print_profile(profile: "Profile") -> None:
-    stages = [(each.worker, each.stage, each.seconds, each.share) for each in profile.stages]
-    waited = ("model", "wait", profile.model_waited * profile.seconds, profile.model_waited)
     print_rows(
         ("Worker", "Stage", "Seconds", "Of the run"),
-        [(worker, stage, f"{seconds:.2f}", percent(share)) for worker, stage, seconds, share in (*stages, waited)],
+        [(each.worker, each.stage, f"{each.seconds:.2f}", percent(each.share)) for each in profile.stages],
     )
 
 

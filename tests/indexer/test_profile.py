@@ -1,5 +1,6 @@
 """The breakdown of a run accounts for its time."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ def test_a_run_says_where_its_time_went(model: Model, tmp_path: Path) -> None:
         *(("run", stage) for stage in ("scan", "compare", "load model", "look up pictures", "commit", "save vectors")),
         *(("decoders", stage) for stage in ("start", "read and digest", "decode")),
         ("model", "encode"),
+        *((worker, "wait") for worker in ("run", "decoders", "model")),
     }
     assert first.profile.seconds == first.seconds
     for worker in ("run", "decoders", "model"):
-        assert 0 < sum(each.share for each in first.profile.stages if each.worker == worker) <= 1
+        assert sum(each.share for each in first.profile.stages if each.worker == worker) == pytest.approx(1)
     assert 0 < first.profile.model_waited < 1
     assert {each.worker for each in again.profile.stages} == {"run"}
     assert again.profile.model_waited == 1
@@ -39,6 +41,15 @@ def test_shares_are_of_all_processes_and_what_fails_counts() -> None:
         with pytest.raises(ValueError, match="broken"), stopwatch.timed("decoders", "decode"):
             raise ValueError("broken")
     profile = stopwatch.profile(10.0, {"decoders": 4})
-    (stage,) = profile.stages
+    stage, wait = profile.stages
     assert stage.seconds > 0
     assert stage.share == pytest.approx(stage.seconds / 40)
+    assert (wait.worker, wait.stage, wait.share) == ("decoders", "wait", pytest.approx(1 - stage.share))
+
+
+def test_the_longest_stage_comes_first_and_waiting_last() -> None:
+    stopwatch = Stopwatch()
+    for stage, seconds in ("short", 0.01), ("long", 0.05):
+        with stopwatch.timed("run", stage):
+            time.sleep(seconds)
+    assert [each.stage for each in stopwatch.profile(100.0, {}).stages] == ["long", "short", "wait"]
