@@ -34,7 +34,6 @@ from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.facts import PhotoFacts
 from indexer.library import IndexedFile, Library, Neighbour, NewContent
 from indexer.library import _catalog as catalog
-from indexer.library._current_vectors import reader
 from indexer.library._vectors import VectorIndex
 from indexer.model import Model, load_model
 from indexer.photos import SUPPORTED, open_rgb, squash
@@ -257,7 +256,7 @@ def _filtered(
         with library._vectors.reading(session, model) as index:
             for query in queries:
                 started = time.perf_counter()
-                found.append(index.nearest(query, 10, among + 1, reader(session, model.id)))
+                found.append(index.nearest(query, 10, among + 1, library._vectors.reader(session, model.id)))
                 times.append(time.perf_counter() - started)
     only = np.full_like(similarities, -np.inf)
     only[:, among] = similarities[:, among]

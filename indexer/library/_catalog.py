@@ -1,5 +1,6 @@
 """What is read from the catalog, within one session: one consistent state of it."""
 
+import itertools
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -71,12 +72,14 @@ def indexed_files(session: Session, home: Home) -> set[tuple[str, int, int]]:
 def searchable(session: Session, model_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ids, ascending, of the present pictures with vectors of a model, and the checksums of those vectors."""
     present = exists().where(Photo.content_id == Embedding.content_id, Content.id == Embedding.content_id, *PRESENT)
-    rows = session.execute(
+    # Straight from the driver: of a million rows most of the time goes into row objects.
+    rows = session.connection().execute(
         select(Embedding.content_id, Embedding.checksum)
         .where(Embedding.model_id == model_id, present)
         .order_by(Embedding.content_id)
     )
-    pairs = np.fromiter((value for row in rows for value in row), np.int64).reshape(-1, 2)
+    found = cast("list[tuple[int, int]]", rows.cursor.fetchall())
+    pairs = np.fromiter(itertools.chain.from_iterable(found), np.int64, 2 * len(found)).reshape(-1, 2)
     return pairs[:, 0].copy(), pairs[:, 1].copy()
 
 

@@ -7,11 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
-
-BITS = 4
-"""Of a code, for two coordinates."""
-BLOCK_BYTES = QUERY_TOKENS * EMBEDDING_SIZE // 2 * BITS // 8
-"""The codes of a picture's 32 vectors: one block of FAISS's fast scan, whose blocks are of 32 vectors as well."""
+from indexer.library._blocks import BITS, BLOCK_BYTES, Blocks
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,16 +57,15 @@ class Code:
         return codes.reshape(-1, BLOCK_BYTES)
 
     def best(
-        self, query: NDArray[np.float32], blocks: NDArray[np.uint8], rows: NDArray[np.int32], k: int, margin: float
+        self, query: NDArray[np.float32], blocks: Blocks, rows: NDArray[np.int32], k: int, margin: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Those of the rows of ``blocks`` (n, 2048), at least k, of which the largest product with (256,) is, by their
+        """Those of the rows of ``blocks``, at least k, of which the largest product with (256,) is, by their
         codes, less than ``margin`` below the k-th largest: places in ``rows``, best first, and the products.
         """
         scanner = faiss.clone_index(self.scanner)
         size = len(rows) * BLOCK_BYTES
         scanner.codes.resize(size)
-        gathered = faiss.rev_swig_ptr(scanner.codes.get(), size).reshape(-1, BLOCK_BYTES)
-        np.take(blocks, rows, axis=0, out=gathered, mode="clip")  # other modes copy it once more
+        blocks.take(rows, out=faiss.rev_swig_ptr(scanner.codes.get(), size).reshape(-1, BLOCK_BYTES))
         scanner.ntotal = scanner.ntotal2 = vectors = len(rows) * QUERY_TOKENS
         turned = self.subspace.projection @ query
         width = 8 * k + 512

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE
-from indexer.library._codes import BITS, BLOCK_BYTES, Code, Subspace
+from indexer.library._blocks import BITS, BLOCK_BYTES, Blocks
+from indexer.library._codes import Code, Subspace
 from indexer.library._recall import TOP, Probes
 from indexer.library._records import Neighbour
 from indexer.library._vectors import VectorIndex
@@ -40,8 +41,9 @@ _REMEASURED = 0.01
 _OUTGROWN = 4
 """How many times as many pictures as the codes were made for call for new codes."""
 
-Read = Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float16]]]
-"""Reads pictures' embeddings where they are exact: of ids (n,), those that are there (m,) and their (m, 32, 256)."""
+Read = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float16]]]
+"""Reads pictures' embeddings where they are exact: of ids (n,), with their checksums (n,), those that are there (m,)
+and their (m, 32, 256)."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -77,14 +79,13 @@ class CompressedIndex:
         means: faiss.IndexIVFPQFastScan,
         probes: Probes,
         widths: Widths,
-        blocks: NDArray[np.uint8],
+        blocks: Blocks,
         content_ids: NDArray[np.int64],
         checksums: NDArray[np.int64],
     ) -> None:
         self.code, self.mean_subspace, self.means = code, mean_subspace, means
         self.probes, self.widths = probes, widths
         self.blocks = blocks
-        """(n, 2048), in memory of its own."""
         self.content_ids, self.checksums = content_ids, checksums
         """In the order of ``blocks``; the checksums are those of the catalog."""
         self._index_rows()
@@ -104,7 +105,9 @@ class CompressedIndex:
         means.train(subspace.project(averages))
         empty = np.empty(0, np.int64)
         probes, widths = Probes.made_from(embeddings, rng), Widths(pictures=pictures)
-        return cls(code, subspace, means, probes, widths, np.empty((0, BLOCK_BYTES), np.uint8), empty, empty.copy())
+        return cls(
+            code, subspace, means, probes, widths, Blocks(np.empty((0, BLOCK_BYTES), np.uint8)), empty, empty.copy()
+        )
 
     def __len__(self) -> int:
         """Pictures."""
@@ -120,10 +123,7 @@ class CompressedIndex:
     ) -> None:
         """Add n pictures that are not in it: ids (n,), checksums (n,), embeddings (n, 32, 256)."""
         exact = embeddings.astype(np.float32)
-        before = len(self)
-        # In place: this is most of what a large library takes.
-        self.blocks.resize((before + len(content_ids), BLOCK_BYTES), refcheck=False)
-        self.blocks[before:] = self.code.blocks(exact)
+        self.blocks.append(self.code.blocks(exact))
         self.means.add_with_ids(self.mean_subspace.project(exact.mean(axis=1)), content_ids)
         self.content_ids = np.concatenate([self.content_ids, content_ids])
         self.checksums = np.concatenate([self.checksums, checksums])
@@ -138,9 +138,10 @@ class CompressedIndex:
         left = int(stay.sum())
         # The last ones move to where others went.
         holes, last = np.flatnonzero(~stay[:left]), left + np.flatnonzero(stay[left:])
-        for rows in (self.blocks, self.content_ids, self.checksums):
+        self.blocks.move(last, holes)
+        self.blocks.truncate(left)
+        for rows in (self.content_ids, self.checksums):
             rows[holes] = rows[last]
-        self.blocks.resize((left, BLOCK_BYTES), refcheck=False)
         self.content_ids, self.checksums = self.content_ids[:left].copy(), self.checksums[:left].copy()
         self.means.remove_ids(faiss.IDSelectorBatch(content_ids))
         self._index_rows()
@@ -151,7 +152,7 @@ class CompressedIndex:
         """Which of the pictures that are in it, (n,), are there with the codes of (n, 32, 256)."""
         blocks = self.code.blocks(embeddings.astype(np.float32))
         # A product summed in another order may fall on the other side of the border between two codes.
-        same: NDArray[np.bool_] = (blocks != self.blocks[self._rows[content_ids]]).mean(axis=1) < 0.02
+        same: NDArray[np.bool_] = (blocks != self.blocks.take(self._rows[content_ids])).mean(axis=1) < 0.02
         return same
 
     def count(self, among: NDArray[np.int64] | None) -> int:
@@ -169,7 +170,8 @@ class CompressedIndex:
         k = min(k, self.count(among))
         if k <= 0:
             return []
-        content_ids, embeddings = read(self._candidates(query, k, among))
+        candidates = self._candidates(query, k, among)
+        content_ids, embeddings = read(candidates, self.checksums[self._rows[candidates]])
         exact = VectorIndex()
         exact.add(content_ids, np.zeros_like(content_ids), embeddings)
         return exact.nearest(query, k, None)

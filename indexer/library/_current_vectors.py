@@ -20,6 +20,7 @@ from indexer.library._compressed import (
     Read,
 )
 from indexer.library._damage import Damage
+from indexer.library._exact_vectors import ExactVectors
 from indexer.library._read_write_lock import ReadWriteLock
 from indexer.library._tables import ModelRow
 from indexer.library._vectors import EXACT_KIND, EXACT_RAM_BYTES, VectorIndex
@@ -48,13 +49,16 @@ class _Held:
     revision: int
     saved_as: tuple[int, int, int] | None
     """The state of the file that the index equals; None if it equals none."""
+    added: list[NDArray[np.int64]] = dataclasses.field(default_factory=list)
+    """Pictures that are not in vectors.exact yet, as far as is known."""
 
 
 class CurrentVectors:
     """The vectors of the active model as the catalog has them now, whatever state vectors.faiss is in.
 
     The file only saves the work of reading all vectors from the catalog: whatever it lacks or has too much is added
-    and removed in memory, and a file that is missing, damaged or of something else is done without.
+    and removed in memory, and a file that is missing, damaged or of something else is done without. So is
+    vectors.exact, from which a compressed index rescores what it finds.
     """
 
     def __init__(self, path: Path, damage: Damage, exact_up_to: int = EXACT_UP_TO) -> None:
@@ -62,6 +66,8 @@ class CurrentVectors:
         of more, a compressed index is made.
         """
         self._path = path
+        self.exact = ExactVectors(path.with_name("vectors.exact"))
+        """Kept for a compressed index."""
         self._damage = damage
         self._exact_up_to = max(exact_up_to, _LEAST_TRAINING)
         self._lock = ReadWriteLock()
@@ -93,20 +99,34 @@ class CurrentVectors:
             due = self._unfit(index)
         if due:
             self._replace(session, model)
+        with self.reading(session, model):
+            held = self._held
+        if held is not None:
+            with _told(self.exact.path):
+                self._save_exact(session, model.id, held)
         with self.reading(session, model) as index:
             held = self._held
             if held is None or (held.saved_as is not None and held.saved_as == self._file_state()):
                 return
             fingerprint = catalog.fingerprint(session, model.id)
             same = held.revision == catalog.state(session).revision
-            try:
+            with _told(self._path):
                 save_vectors(self._path, index, held.origin, fingerprint if same else None)
-            except OSError as error:
-                raise LibraryError(
-                    f"{self._path} could not be written: {error.strerror or error}. "
-                    "All photos are in the catalog, and searches work; only the next start takes longer."
-                ) from error
             held.saved_as = self._file_state()
+
+    def reader(self, session: Session, model_id: int) -> Read:
+        """Reads exact embeddings; pictures that are not there, or damaged in the catalog, are left out."""
+
+        def read(
+            content_ids: NDArray[np.int64], checksums: NDArray[np.int64]
+        ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+            sound, embeddings = self.exact.read(content_ids, checksums)
+            if sound.all():
+                return content_ids, embeddings
+            others, more = catalog.sound_embeddings(session, model_id, content_ids[~sound])
+            return np.concatenate([content_ids[sound], others]), np.concatenate([embeddings[sound], more])
+
+        return read
 
     def described(self, pictures: int) -> tuple[str, int, float | None]:
         """Kind of the index, bytes of memory a picture, and recall of the best ten; as last saved, if none is held."""
@@ -120,6 +140,12 @@ class CurrentVectors:
         if not compressed:
             return EXACT_KIND, EXACT_RAM_BYTES, 1.0
         return COMPRESSED_KIND, RAM_BYTES, None if widths is None else widths.recall
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the files take."""
+        state = self._file_state()
+        return self.exact.disk_bytes + (0 if state is None else state[1])
 
     def forget(self) -> None:
         """Take nothing in memory for granted: start from the file or the catalog again."""
@@ -136,8 +162,11 @@ class CurrentVectors:
         self._held = None
         if held is None or held.origin != origin:
             held = self._start(session, model, origin)
-        if held.revision < revision and _apply_difference(held.index, session, model.id):
-            held.saved_as = None
+        if held.revision < revision:
+            gone, added = _apply_difference(held.index, session, model.id)
+            if len(gone) or len(added):
+                held.saved_as = None
+                held.added.append(added)
         held.revision = revision
         self._held = held
 
@@ -148,7 +177,8 @@ class CurrentVectors:
         except VectorsUnusable as reason:
             if isinstance(reason, VectorsDamaged):
                 self._damage.of_vectors(str(reason))
-            return _Held(self._made(session, model.id), origin, -1, None)
+            index = self._made(session, model.id)
+            return _Held(index, origin, -1, None, [index.content_ids.copy()])
         if fingerprint is not None and fingerprint == catalog.fingerprint(session, model.id):
             return _Held(index, origin, catalog.state(session).revision, file_state)
         return _Held(index, origin, -1, file_state)
@@ -162,7 +192,7 @@ class CurrentVectors:
             return False
         revision, pictures, compressed = saved
         least, most = (self._exact_up_to / 2, math.inf) if compressed else (0, self._exact_up_to)
-        return revision == state.revision and least <= pictures <= most
+        return revision == state.revision and least <= pictures <= most and compressed == self.exact.exists
 
     def _unfit(self, index: PictureIndex) -> bool:
         if isinstance(index, CompressedIndex):
@@ -174,7 +204,7 @@ class CurrentVectors:
         origin, revision = Origin(state.library, catalog.identity(model)), state.revision
         index = self._made(session, model.id)
         with self._lock.writing():
-            self._held = _Held(index, origin, revision, None)
+            self._held = _Held(index, origin, revision, None, [index.content_ids.copy()])
 
     def _made(self, session: Session, model_id: int) -> PictureIndex:
         """A new index of all that the catalog has."""
@@ -190,6 +220,21 @@ class CurrentVectors:
             index.choose_widths()
         return index
 
+    def _save_exact(self, session: Session, model_id: int, held: _Held) -> None:
+        # Before vectors.faiss: what that has not yet is added anew by the next writer, should this one be killed.
+        if not isinstance(held.index, CompressedIndex):
+            self.exact.discard()
+            return
+        count = len(held.added)
+        lacking = (
+            np.unique(np.concatenate([np.empty(0, np.int64), *held.added]))
+            if self.exact.exists
+            else np.sort(held.index.content_ids)
+        )
+        for start in range(0, len(lacking), _CHUNK):
+            self.exact.write(*catalog.sound_embeddings(session, model_id, lacking[start : start + _CHUNK]))
+        del held.added[:count]
+
     def _file_state(self) -> tuple[int, int, int] | None:
         try:
             status = self._path.stat()
@@ -198,9 +243,16 @@ class CurrentVectors:
         return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def reader(session: Session, model_id: int) -> Read:
-    """Reads exact embeddings from the catalog; pictures that are not there, or damaged, are left out."""
-    return lambda content_ids: catalog.sound_embeddings(session, model_id, content_ids)
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say of an OSError what it means for a person."""
+    try:
+        yield
+    except OSError as error:
+        raise LibraryError(
+            f"{path} could not be written: {error.strerror or error}. "
+            "All photos are in the catalog, and searches work; only starting and searching take longer."
+        ) from error
 
 
 def difference(
@@ -216,18 +268,21 @@ def difference(
     return index.content_ids[~right], np.setdiff1d(ids, index.content_ids[right], assume_unique=True)
 
 
-def _apply_difference(index: PictureIndex, session: Session, model_id: int) -> bool:
+def _apply_difference(
+    index: PictureIndex, session: Session, model_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pictures that were removed, and those that were added."""
     wanted, checksums = catalog.searchable(session, model_id)
     gone, new = difference(index, (wanted, checksums))
     if len(gone):
         index.remove(gone)
-    added = 0
+    added = [new[:0]]
     for start in range(0, len(new), _CHUNK):
         # A picture of which the vectors are damaged in the catalog is left out; verify tells, and repairs.
         ids, embeddings = catalog.sound_embeddings(session, model_id, new[start : start + _CHUNK])
         if len(ids):
             index.add(ids, checksums[np.searchsorted(wanted, ids)], embeddings)
-            added += len(ids)
+            added.append(ids)
     if isinstance(index, CompressedIndex):
         index.keep_recall()
-    return bool(len(gone) or added)
+    return gone, np.concatenate(added)

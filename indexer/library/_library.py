@@ -17,7 +17,7 @@ from indexer.library import _catalog as catalog
 from indexer.library import _overview as overview
 from indexer.library import _photos as photos
 from indexer.library._caches import Caches
-from indexer.library._current_vectors import EXACT_UP_TO, CurrentVectors, reader
+from indexer.library._current_vectors import EXACT_UP_TO, CurrentVectors
 from indexer.library._damage import Damage
 from indexer.library._lock import ended_well, writer_lock
 from indexer.library._migrations import FORMAT_VERSION
@@ -184,7 +184,9 @@ class Library:
                 return []
             among = self._matching(session, filters)
             with self._vectors.reading(session, model) as index:
-                return index.nearest(query.astype(np.float32, copy=False), k, among, reader(session, model.id))
+                return index.nearest(
+                    query.astype(np.float32, copy=False), k, among, self._vectors.reader(session, model.id)
+                )
 
     def considered(self, filters: Filters = Filters()) -> int:  # noqa: B008
         """Distinct pictures that a search with these filters looks at."""
@@ -275,7 +277,7 @@ class Library:
         files = catalog_path(self.directory)
         sizes = {
             "catalog": sum(path.stat().st_size for path in self.directory.glob(f"{files.name}*")),
-            "vectors": self._vectors_path.stat().st_size if self._vectors_path.exists() else 0,
+            "vectors": self._vectors.disk_bytes,
         }
         return sizes | {name: sum(cache.size() for cache in caches) for name, caches in self._caches.all().items()}
 

@@ -13,6 +13,7 @@ from indexer.library import _catalog as catalog
 from indexer.library import _sqlite as sqlite
 from indexer.library._caches import Caches, FileCache, discard, read_whole, unpack_tokens
 from indexer.library._current_vectors import CurrentVectors, difference
+from indexer.library._exact_vectors import ExactVectors
 from indexer.library._filters import PRESENT
 from indexer.library._records import VerifyReport
 from indexer.library._tables import CatalogState, Content, Embedding, ModelRow, Photo
@@ -76,12 +77,18 @@ def _check_vectors(engine: Engine, path: Path, vectors: CurrentVectors, findings
         problem = _vectors_problem(session, model, path)
         if problem is not None:
             findings.add(f"vectors.faiss: {problem}", lambda: _rebuild_vectors(engine, path, vectors))
+        damaged = _damaged_exact(session, model, vectors.exact)
+        if damaged:
+            findings.add(
+                f"vectors.exact: the vectors of {damaged} pictures are damaged",
+                lambda: _rebuild_vectors(engine, path, vectors),
+            )
 
 
 def _vectors_problem(session: Session, model: ModelRow, path: Path) -> str | None:
     ids, checksums = catalog.searchable(session, model.id)
     try:
-        index, _ = load_vectors(path, Origin(catalog.state(session).library, catalog.identity(model)))
+        index, _ = load_vectors(path, Origin(catalog.state(session).library, catalog.identity(model)), codes_too=True)
     except VectorsUnusable as reason:
         # Before the first run has ended there is none yet.
         return None if len(ids) == 0 and str(reason) == "missing" else str(reason)
@@ -100,9 +107,20 @@ def _different(session: Session, model_id: int, index: PictureIndex) -> int:
     return wrong
 
 
+def _damaged_exact(session: Session, model: ModelRow, exact: ExactVectors) -> int:
+    # Those that it lacks are no damage: they are read from the catalog.
+    damaged = 0
+    ids, checksums = catalog.searchable(session, model.id)
+    for start in range(0, len(ids) if exact.exists else 0, _CHUNK):
+        sound, found = exact.read(ids[start : start + _CHUNK], checksums[start : start + _CHUNK])
+        damaged += int((~sound & found.any(axis=(1, 2))).sum())
+    return damaged
+
+
 def _rebuild_vectors(engine: Engine, path: Path, vectors: CurrentVectors) -> None:
     # From the catalog alone: neither the file nor what is in memory is to be trusted.
     discard(path)
+    vectors.exact.discard()
     vectors.forget()
     with Session(engine) as session:
         model = catalog.active_model(session)

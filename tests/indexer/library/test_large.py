@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library import Filters, IndexedFile, Library, NewContent
+from indexer.library._blocks import BLOCK_BYTES
 from indexer.library._compressed import AIM, CompressedIndex
 from indexer.library._vectors import VectorIndex
 from tests.indexer.library.pictures import FACTS, MODEL, brute_force, unit
@@ -233,6 +234,7 @@ def test_a_library_that_grew_or_shrank_gets_another_index(
         writer.mark_missing([files[f"{number % 10}/{number}.jpg"].photo_id for number in range(40, COUNT)])
         writer.refresh_vectors()
     assert isinstance(index_of(large), VectorIndex)
+    assert not (large.directory / "vectors.exact").exists()
     assert recall(large, queries[:5], embeddings, list(range(40))) == 1
 
 
@@ -258,7 +260,7 @@ def flip(path: Path, at: int) -> None:
     [
         Path.unlink,
         lambda path: path.write_bytes(path.read_bytes()[:-1000]),
-        lambda path: flip(path, 100),
+        lambda path: flip(path, COUNT * BLOCK_BYTES + 100),
         lambda path: flip(path, path.stat().st_size // 2),
         lambda path: flip(path, path.stat().st_size - 60),
     ],
@@ -275,6 +277,81 @@ def test_a_damaged_file_is_told_and_done_without_and_repaired(
     assert large.verify().findings == ()
     with Library.open(large.directory, EXACT_UP_TO) as reopened:
         assert recall(reopened, queries[:5], embeddings, list(range(COUNT))) >= AIM
+
+
+def slots(library: Library) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float16]]:
+    """Content ids of the index, which of them vectors.exact has, and what it has of them."""
+    index = index_of(library)
+    assert isinstance(index, CompressedIndex)
+    return index.content_ids, *library._vectors.exact.read(index.content_ids, index.checksums)
+
+
+def test_the_exact_vectors_are_kept_to_be_read_at_once(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    large.nearest(queries[0], 1)
+    add(large, range(COUNT, COUNT + 200), embeddings)
+    large.nearest(queries[0], 1)
+    _, sound, _ = slots(large)
+    assert sound.sum() == COUNT  # searching writes nothing
+    with large.writer() as writer:
+        writer.refresh_vectors()
+        known = writer.find_contents([str(number) for number in range(COUNT + 200)])
+    number_of = {each.content_id: int(digest) for digest, each in known.items()}
+    ids, sound, found = slots(large)
+    assert sound.all()
+    np.testing.assert_array_equal(found, embeddings[[number_of[content_id] for content_id in ids.tolist()]])
+    assert large.status().bytes["vectors"] > found.nbytes
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        (Path.unlink, None),
+        (lambda path: path.write_bytes(b""), None),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "the vectors of 1 pictures are damaged"),
+        (lambda path: flip(path, path.stat().st_size // 2), "the vectors of 1 pictures are damaged"),
+    ],
+    ids=["deleted", "empty", "cut short", "flipped"],
+)
+def test_nothing_depends_on_the_file_of_exact_vectors(
+    large: Library, queries: NDArray[np.float32], damage: Callable[[Path], object], finding: str | None
+) -> None:
+    before = [large.nearest(query, 10) for query in queries]
+    damage(large.directory / "vectors.exact")
+    assert [large.nearest(query, 10) for query in queries] == before
+    assert large.verify().findings == (() if finding is None else (f"vectors.exact: {finding}",))
+    assert large.verify(repair=True).ok
+    assert large.verify().findings == ()
+    with large.writer() as writer:
+        writer.refresh_vectors()
+    large.nearest(queries[0], 1)
+    _, sound, _ = slots(large)
+    assert sound.all() or finding is None
+    assert (large.directory / "vectors.exact").exists()
+
+
+def test_a_deleted_file_of_exact_vectors_comes_back(large: Library, queries: NDArray[np.float32]) -> None:
+    (large.directory / "vectors.exact").unlink()
+    with large.writer() as writer:
+        writer.refresh_vectors()
+    large.nearest(queries[0], 1)
+    _, sound, _ = slots(large)
+    assert sound.all()
+
+
+def test_a_file_of_another_version_is_made_again_without_a_word(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    path = large.directory / "vectors.faiss"
+    path.write_bytes(path.read_bytes()[:-1] + b"1")
+    with Library.open(large.directory, EXACT_UP_TO) as library:
+        assert recall(library, queries[:5], embeddings, list(range(COUNT))) >= AIM
+        assert library.take_notes() == ()
+        with library.writer() as writer:
+            writer.refresh_vectors()
+        assert library.verify().findings == ()
+    assert path.read_bytes().endswith(b"2")
 
 
 def test_a_file_of_a_restored_catalog_is_not_trusted_for_its_revision(
