@@ -4,9 +4,12 @@
     python scripts/bench_index.py --rescan 100000       # a folder in which nothing has changed, beside `find`
     python scripts/bench_index.py --smallest            # a handful of each, to see that it runs
 
-The JPEGs, of 12 and of 0.2 megapixels, are made of the sample library's photographs. What is compared runs in one
-process, one after the other, on the same cores. simplejpeg is compared where it is installed; for pillow-simd, install
-it in place of Pillow and run again.
+With --plots FOLDER, also index-rate.png and index-rescan.png there.
+
+The JPEGs, of 12 and of 0.2 megapixels, are made of the sample library's photographs. What is compared runs one after
+the other, on the same cores. Ours is the command, from start to end, less the time in which it loads the model.
+"Apart": the model, alone or in the command, has only as many threads as the decoders leave cores. simplejpeg is
+compared where it is installed; for pillow-simd, install it in place of Pillow and run again.
 """
 
 import argparse
@@ -15,12 +18,14 @@ import importlib
 import importlib.util
 import io
 import json
+import os
 import resource
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,58 +33,115 @@ import torch
 from PIL import Image
 
 from indexer.facts import PhotoFacts
+from indexer.last_run import LastRun
 from indexer.library import IndexedFile, Library, NewContent
 from indexer.model import Model, load_model, quantised
-from indexer.photos import squash
+from indexer.pending_model import PendingModel, model_when_needed
+from indexer.photos import read_photo, squash
 from indexer.pipeline import default_workers, index_folders
+from scripts import plots
 from scripts.sample_library import write_samples
 
+RESCANS = ("find", "scandir and stat", "in process", "first", "command")
 SIZES = {"12 MP": (4000, 3000), "0.2 MP": (512, 384)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and print."""
+    """Measure, print, and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=200, help="of each size")
     parser.add_argument("--rescan", type=int, metavar="FILES", help="measure only a folder without changes")
     parser.add_argument("--smallest", action="store_true", help="a handful of photos and files")
-    parser.add_argument("--workers", type=int, help="decoder processes; by default as many as photoseek index takes")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write PNG files there")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     count = 4 if options.smallest else options.photos
-    model = load_model("compact", "cpu")
     measured: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="photoseek-bench-") as directory:
         if options.rescan is None:
+            model = load_model("compact", "cpu")
             for name, size in SIZES.items():
-                measured[name] = measure(Path(directory) / name, model, size, count, options.workers)
+                measured[name] = measure(Path(directory) / name, model, size, count)
         if options.rescan is not None or options.smallest:
-            measured["rescan"] = rescan(Path(directory) / "rescan", model, options.rescan or 20)
+            measured["rescan"] = rescan(Path(directory) / "rescan", options.rescan or 20)
+    if options.plots is not None:
+        plot(options.plots, measured)
     if options.json:
         print(json.dumps(measured))
     for name, figures in {} if options.json else measured.items():
-        print(name, *(f"  {figure:34} {value:12,.3f}" for figure, value in figures.items()), sep="\n")
+        print(name, *(f"  {figure:40} {value:12,.3f}" for figure, value in figures.items()), sep="\n")
 
 
-def measure(directory: Path, model: Model, size: tuple[int, int], count: int, workers: int | None) -> dict[str, float]:
-    """Ratios first, then photos a second, then milliseconds of one core to decode a photo."""
+def plot(folder: Path, measured: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw what was measured, the naive way and the bound beside ours."""
+    ways = {
+        "one photo at a time": "naive loop, photos/s",
+        "photoseek index": "ours, photos/s",
+        "the model alone": "model alone, photos/s",
+    }
+    rates = {
+        f"JPEGs of {size}": {way: measured[size][figure] for way, figure in ways.items()}
+        for size in SIZES
+        if size in measured
+    }
+    if rates:
+        plots.bars(folder / "index-rate.png", "photos a second", rates)
+    if "rescan" in measured:
+        figures = measured["rescan"]
+        spent = {
+            name: {way: 1000 * figures[f"{way}, s{unit}"] for way in RESCANS}
+            for name, unit in (("processor time", " of processor time"), ("wall clock", ""))
+        }
+        plots.bars(folder / "index-rescan.png", f"ms for {figures['files']:,.0f} unchanged files", spent)
+
+
+def measure(directory: Path, model: Model, size: tuple[int, int], count: int) -> dict[str, float]:
+    """Ratios first, then photos a second, then milliseconds of one core for a photo."""
     photos = make_photos(directory / "photos", size, count)
-    workers = workers or default_workers(model.device)
-    alone = model_per_s(model, photos[: 2 * model.batch_size])
-    with Library.create(directory / "library") as library:
-        summary = index_folders(library, model, [directory / "photos"], workers=workers)
-    ours = summary.embedded / summary.seconds
+    some = photos[: 2 * model.batch_size]
+    cores = torch.get_num_threads()
+    apart = max(1, cores - default_workers(model.device))
+    alone, model_ms = alone_per_s(model, some)
+    ours, waited = indexed_per_s(directory / "photos", directory / "library", cores)
     naive = naive_per_s(model, photos[: max(1, count // 8)], directory / "naive.sqlite")
+    torch.set_num_threads(apart)
+    alone_apart, _ = alone_per_s(model, some)
+    torch.set_num_threads(cores)
+    ours_apart, waited_apart = indexed_per_s(directory / "photos", directory / "apart", apart)
+    reading_ms = 1000 * min(spent(lambda: read_photo(photos[0], model.image_size))[1] for _ in range(5))
     return {
         "ours / model alone": ours / alone,
+        "ours / model alone, apart": ours_apart / alone_apart,
         "ours / naive loop": ours / naive,
-        "model waited": summary.profile.model_waited,
+        "model waited": waited,
+        "model waited, apart": waited_apart,
+        "reading, of reading and model": reading_ms / (reading_ms + model_ms),
         "ours, photos/s": ours,
         "model alone, photos/s": alone,
         "naive loop, photos/s": naive,
-        "decoder processes": workers,
+        "ours apart, photos/s": ours_apart,
+        "model alone apart, photos/s": alone_apart,
+        "decoder processes": default_workers(model.device),
+        "model, ms": model_ms,
+        "reading with thumbnail, ms": reading_ms,
         **{f"{name}, ms": cost for name, cost in decoding_ms(photos[0].read_bytes(), model.image_size).items()},
     }
+
+
+def indexed_per_s(photos: Path, library: Path, threads: int) -> tuple[float, float]:
+    """Photos a second of `photoseek index` into a new library, and the share of the time for which its model waited."""
+    command = [sys.executable, "-m", "ui.cli", "index", str(photos), "--library", str(library)]
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--profile", "--json"],
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    summary = json.loads(done.stdout)
+    took = {(each["worker"], each["stage"]): each["seconds"] for each in summary["profile"]["stages"]}
+    seconds = summary["seconds"] - took["run", "load model"]
+    return summary["embedded"] / seconds, 1 - took["model", "encode"] / seconds
 
 
 def make_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
@@ -97,8 +159,10 @@ def make_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
     return made
 
 
-def model_per_s(model: Model, photos: Sequence[Path]) -> float:
-    """Photos a second from pixels in memory to what a library keeps, the second time."""
+def alone_per_s(model: Model, photos: Sequence[Path]) -> tuple[float, float]:
+    """Photos a second from pixels in memory to what a library keeps, the second time, and milliseconds of processor
+    time for each.
+    """
     pixels = torch.from_numpy(np.stack([squash(Image.open(path), model.image_size) for path in photos]))
     pixels = pixels.permute(0, 3, 1, 2).contiguous()
     batches = [pixels[start : start + model.batch_size] for start in range(0, len(pixels), model.batch_size)]
@@ -110,7 +174,8 @@ def model_per_s(model: Model, photos: Sequence[Path]) -> float:
             quantised(features.tokens)
 
     encode()
-    return len(photos) / seconds(encode)
+    seconds, used = spent(encode)
+    return len(photos) / seconds, 1000 * used / len(photos)
 
 
 def naive_per_s(model: Model, photos: Sequence[Path], database: Path) -> float:
@@ -127,7 +192,7 @@ def naive_per_s(model: Model, photos: Sequence[Path], database: Path) -> float:
                 connection.execute("INSERT INTO photo VALUES (?, ?, ?)", row)
                 connection.commit()
 
-    return len(photos) / seconds(index)
+    return len(photos) / spent(index)[0]
 
 
 def decoding_ms(data: bytes, side: int) -> dict[str, float]:
@@ -139,7 +204,7 @@ def decoding_ms(data: bytes, side: int) -> dict[str, float]:
     if importlib.util.find_spec("simplejpeg") is not None:
         simplejpeg = importlib.import_module("simplejpeg")
         ways["simplejpeg"] = lambda: simplejpeg.decode_jpeg(data, min_height=512, min_width=512)
-    return {name: 1000 * min(cpu_seconds(way) for _ in range(5)) for name, way in ways.items()}
+    return {name: 1000 * min(spent(way)[1] for _ in range(5)) for name, way in ways.items()}
 
 
 def pillow(data: bytes, at_least: int | None) -> Image.Image:
@@ -151,30 +216,56 @@ def pillow(data: bytes, at_least: int | None) -> Image.Image:
     return image
 
 
-def rescan(directory: Path, model: Model, files: int) -> dict[str, float]:
-    """Seconds to index a folder again in which nothing has changed, and that ``find`` takes to print sizes and times.
+def rescan(directory: Path, files: int) -> dict[str, float]:
+    """Seconds to index a folder again in which nothing has changed, beside ``find``, which prints sizes and times, and
+    a loop of Python that asks for them and does nothing else.
 
-    The files are no photos, and recorded as photos of ten pictures: none of them is opened in either case.
+    The files are no photos, and recorded as photos of ten pictures: none of them is opened in any case. "In process" is
+    a run that follows on another in one process, as with --watch and in the service; "first" is one that does not know
+    of another; "command" is `photoseek index`, from start to end.
     """
+    photos, model = directory / "photos", model_when_needed("compact", "cpu")
     with Library.create(directory / "library") as library:
-        record_files(library, model, directory / "photos", files)
+        record_files(library, model, photos, files)
+        last = LastRun()
+        index_folders(library, model, [photos], last=last)
+        command = [sys.executable, "-m", "ui.cli", "index", str(photos), "--library", str(library.directory)]
         ways: dict[str, Callable[[], object]] = {
-            "find": lambda: subprocess.run(
-                ["find", directory / "photos", "-printf", "%s %T@"], stdout=subprocess.DEVNULL, check=True
-            ),
-            "ours": lambda: index_folders(library, model, [directory / "photos"]),
+            "find": lambda: _quietly(["find", str(photos), "-printf", "%s %T@"]),
+            "scandir and stat": lambda: ask_for_sizes(photos),
+            "in process": lambda: index_folders(library, model, [photos], last=last),
+            "first": lambda: index_folders(library, model, [photos]),
+            "command": lambda: _quietly(command),
         }
-        wall = {name: min(seconds(way) for _ in range(3)) for name, way in ways.items()}
-        cores = {name: min(cpu_seconds(way) for _ in range(3)) for name, way in ways.items()}
+        # One after the other, and again: what else the machine does falls on all of them.
+        rounds = [{name: spent(way) for name, way in ways.items()} for _ in range(5)]
+    wall, cores = ({name: min(each[name][kind] for each in rounds) for name in RESCANS} for kind in range(2))
     return {
-        "ours / find": wall["ours"] / wall["find"],
-        "ours / find, processor time": cores["ours"] / cores["find"],
+        "files": files,
+        **{f"{name} / find": wall[name] / wall["find"] for name in RESCANS[1:]},
+        **{f"{name} / find, processor time": cores[name] / cores["find"] for name in RESCANS[1:]},
         **{f"{name}, s": each for name, each in wall.items()},
         **{f"{name}, s of processor time": each for name, each in cores.items()},
     }
 
 
-def record_files(library: Library, model: Model, folder: Path, count: int) -> None:
+def ask_for_sizes(folder: Path) -> None:
+    """Size and time of every file below a folder, and nothing with them: less than this no scan in Python can take."""
+    pending = [os.fspath(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    entry.stat(follow_symlinks=False)
+
+
+def _quietly(command: Sequence[str]) -> None:
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+
+
+def record_files(library: Library, model: Model | PendingModel, folder: Path, count: int) -> None:
     """Make files, 500 to a folder, and record them as indexed."""
     vectors = np.full((32, 256), 1 / 16, np.float16)
     pictures = [NewContent(f"{number:032x}", PhotoFacts(40, 30, "JPEG"), None, vectors) for number in range(10)]
@@ -195,23 +286,17 @@ def record_files(library: Library, model: Model, folder: Path, count: int) -> No
         writer.refresh_vectors()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock."""
-    started = time.perf_counter()
+def spent(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds on the clock, and of processor time: its children's included, and hardly changed by other programs."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    before, started = sum(map(_used, kinds)), time.perf_counter()
     work()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, sum(map(_used, kinds)) - before
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Processor time, that of child processes included; other programs on the same cores hardly change it."""
-    before = _used()
-    work()
-    return _used() - before
-
-
-def _used() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def _used(who: int) -> float:
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":
