@@ -1,5 +1,6 @@
 """What of BLIP-2 is in memory when, and how it makes do with little."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -241,3 +242,18 @@ def test_on_a_cpu_no_batch_is_tried(checkpoint: Path, monkeypatch: pytest.Monkey
     model.encode_images(some_pixels(6))
     assert given == [4, 2]
     assert model.batch_size == 4
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own use of it
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_image_encoder_gives_the_same(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    pixels = some_pixels(3)
+    compiled = load_blip2(checkpoint, "cpu", encoder=EncoderOptions(dtype=torch.float32, compiled=True))
+    features, expected = compiled.encode_images(pixels), load(checkpoint).encode_images(pixels)
+    torch.testing.assert_close(features.tokens, expected.tokens, atol=1e-5, rtol=0)
+    torch.testing.assert_close(features.embeddings, expected.embeddings, atol=1e-5, rtol=0)
+    with torch.compiler.set_stance("fail_on_recompile"), pytest.raises(RuntimeError, match="recompil"):
+        compiled.encode_images(some_pixels(2))
