@@ -25,12 +25,14 @@ COMPRESSED_KIND = f"compressed ({BITS}-bit codes of pairs; rescored exactly)"
 AIM = 0.99
 """Recall below this is repaired…"""
 _TARGET = 0.995
-"""…and the search is made wide enough to reach this."""
+"""…and each of the two steps by codes is made wide enough to keep this share of what it should."""
 _LEAST_BREADTH, _MOST_BREADTH = 512, 32768
 _SPARE = 1.25
 """What is measured to suffice, times this: what people ask is another sample than the probes."""
 _MOST_READ = 1024
 """Pictures a search for ten reads, at most: 17 MB. What recall there is then is told, and not improved."""
+_PIECE = 128
+"""Pictures that are read and compared at once: two megabytes, which stay in a processor's cache."""
 _FEW = 128
 """Of so many, all are read: quicker than to look at their codes first."""
 TRAINING_PICTURES = 4096
@@ -171,10 +173,15 @@ class CompressedIndex:
         if k <= 0:
             return []
         candidates = self._candidates(query, k, among)
-        content_ids, embeddings = read(candidates, self.checksums[self._rows[candidates]])
-        exact = VectorIndex()
-        exact.add(content_ids, np.zeros_like(content_ids), embeddings)
-        return exact.nearest(query, k, None)
+        found = list[Neighbour]()
+        for start in range(0, len(candidates), _PIECE):
+            piece = candidates[start : start + _PIECE]
+            content_ids, embeddings = read(piece, self.checksums[self._rows[piece]])
+            exact = VectorIndex()
+            exact.add(content_ids, np.zeros_like(content_ids), embeddings)
+            found += exact.nearest(query, k, None)
+        found.sort(key=lambda each: (-each.similarity, each.content_id))
+        return found[:k]
 
     def keep_recall(self) -> None:
         """Measure recall if much has changed since it was, and widen the search if it has fallen below the aim."""
@@ -186,13 +193,12 @@ class CompressedIndex:
     def choose_widths(self) -> None:
         """Widen the search until it finds what it should, or is as wide as it may be."""
         shortfalls = self._shortfalls()
-        # Half of what may be missed is left to the codes.
-        while np.isinf(shortfalls).mean() > (1 - _TARGET) / 2 and self.widths.breadth < min(_MOST_BREADTH, len(self)):
+        while np.isinf(shortfalls).mean() > 1 - _TARGET and self.widths.breadth < min(_MOST_BREADTH, len(self)):
             self.widths.breadth *= 2
             shortfalls = self._shortfalls()
         within = np.sort(shortfalls[np.isfinite(shortfalls)])
         if len(within):
-            needed = min(math.ceil(_TARGET * len(shortfalls)), len(within))
+            needed = math.ceil(_TARGET * len(within))
             self.widths.margin = _SPARE * max(float(within[needed - 1]), 0.0)
         self._record(shortfalls)
 
