@@ -115,6 +115,18 @@ class FullDevice(SmallBatches):
         return super().encode_images(pixels)
 
 
+@dataclasses.dataclass
+class CountingBatches(SmallBatches):
+    """…and says how many photos it was given at once."""
+
+    batch_size: int = 8
+    sizes: list[int] = dataclasses.field(default_factory=list)
+
+    def encode_images(self, pixels: torch.Tensor) -> ImageFeatures:
+        self.sizes.append(len(pixels))
+        return super().encode_images(pixels)
+
+
 class TestFirstRun:
     def test_keeps_what_the_model_and_the_file_say(
         self, index: Index, library: Library, model: Model, photos: Path
@@ -142,6 +154,14 @@ class TestFirstRun:
         events: list[Progress] = []
         assert counts(index(on_progress=events.append)) == {"unchanged": 3}
         assert events[-1].total == 0
+
+    def test_the_model_gets_several_photos_at_once(self, library: Library, model: Model, photos: Path) -> None:
+        for n in range(13):
+            make(photos / f"{n:02}.png", n)
+        counting = CountingBatches(model)
+        index_folders(library, counting, [photos], workers=1)
+        assert sum(counting.sizes) == 13
+        assert all(4 <= size <= 8 for size in counting.sizes[:-1])
 
     def test_one_picture_in_many_files_is_looked_at_once(self, index: Index, library: Library, photos: Path) -> None:
         for n in range(6):
