@@ -44,7 +44,8 @@ def test_shares_are_of_all_processes_and_what_fails_counts() -> None:
     stage, wait = profile.stages
     assert stage.seconds > 0
     assert stage.share == pytest.approx(stage.seconds / 40)
-    assert (wait.worker, wait.stage, wait.share) == ("decoders", "wait", pytest.approx(1 - stage.share))
+    assert (wait.worker, wait.stage) == ("decoders", "wait")
+    assert wait.share == pytest.approx(1 - stage.share)
 
 
 def test_the_longest_stage_comes_first_and_waiting_last() -> None:
