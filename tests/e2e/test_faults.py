@@ -255,5 +255,7 @@ def test_a_library_that_may_not_be_written_to(photos: Path, tmp_path: Path, unde
     library.chmod(0o500)
     found = photoseek("search", "a photo", "--paths", library=library, under=under)
     assert len(found.stdout.splitlines()) == 10
+    assert "10 unchanged" in photoseek("index", photos, library=library, under=under).stdout  # nothing to write
+    Image.new("RGB", (32, 48), "red").save(photos / "another.png")
     refused = photoseek("index", photos, library=library, code=1, under=under)
     assert "cannot be opened for writing" in one_line(refused.stderr)
