@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True})
 _INCHES = (5.5, 3.4)
@@ -49,6 +50,9 @@ def scatter(path: Path, x: Sequence[str], y: str, series: Mapping[str, Sequence[
             across, up = [point[place] for point in points], [point[-1] for point in points]
             axes.plot(across, up, marker=marker, markersize=5, linewidth=0.8, alpha=0.8, label=name)
         axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set(ylabel=y)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
