@@ -37,7 +37,7 @@ def bars(path: Path, y: str, groups: Mapping[str, Mapping[str, float]]) -> None:
         axes.bar_label(drawn, fmt="{:.1f}", fontsize=7)
     axes.set(ylabel=y, xticks=range(len(groups)), xticklabels=list(groups))
     axes.grid(visible=False, axis="x")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=7)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
 
