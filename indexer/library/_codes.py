@@ -75,8 +75,9 @@ class Code:
         scanned = list(each(lambda part: self._scanned(turned, blocks, rows[part], k, margin), parts))
         places = np.concatenate([part[found] for part, (found, _) in zip(parts, scanned, strict=True)])
         best = np.concatenate([products for _, products in scanned])
-        near = np.flatnonzero(best >= np.partition(best, -min(k, len(best)))[-min(k, len(best))] - margin)
-        near = near[np.argsort(-best[near], kind="stable")]
+        order = np.argsort(-best, kind="stable")
+        places, best = places[order], best[order]
+        near = best >= best[min(k, len(best)) - 1] - margin
         return places[near], best[near]
 
     def _scanned(

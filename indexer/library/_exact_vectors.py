@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
-
-SLOT_BYTES = QUERY_TOKENS * EMBEDDING_SIZE * 2
-"""Picture i has the bytes from i · SLOT_BYTES on: its (32, 256) as little-endian fp16."""
+from indexer.library._catalog import EMBEDDING_BYTES
 
 
 class ExactVectors:
@@ -20,7 +18,8 @@ class ExactVectors:
 
     So the file may lack pictures, be cut short, damaged, old, or of another library, and need not be in step with
     anything. The catalog reads one picture after the other; here the disk is asked for all of them before the first is
-    waited for, which takes a quarter of the time where they are not in memory.
+    waited for, which takes a quarter of the time where they are not in memory. Picture i has the bytes from i · 16,384
+    on: its (32, 256) as little-endian fp16, as the catalog has them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +40,7 @@ class ExactVectors:
         data = np.ascontiguousarray(embeddings.astype("<f2", copy=False)).reshape(len(content_ids), -1).view(np.uint8)
         with _opened(self.path, os.O_WRONLY | os.O_CREAT) as file:
             for content_id, row in zip(content_ids.tolist(), data, strict=True):
-                os.pwrite(file, row.data, content_id * SLOT_BYTES)
+                os.pwrite(file, row.data, content_id * EMBEDDING_BYTES)
 
     def read(
         self, content_ids: NDArray[np.int64], checksums: NDArray[np.int64]
@@ -49,16 +48,16 @@ class ExactVectors:
         """Which of the pictures (n,) are there with these checksums (n,), and (n, 32, 256); where one was never
         written, zeros.
         """
-        found = np.zeros((len(content_ids), SLOT_BYTES), np.uint8)
+        found = np.zeros((len(content_ids), EMBEDDING_BYTES), np.uint8)
         sound = np.zeros(len(content_ids), bool)
         with contextlib.suppress(OSError), _opened(self.path, os.O_RDONLY) as file:
-            offsets = (content_ids * SLOT_BYTES).tolist()
+            offsets = (content_ids * EMBEDDING_BYTES).tolist()
             if hasattr(os, "posix_fadvise"):
                 for offset in offsets:
-                    os.posix_fadvise(file, offset, SLOT_BYTES, os.POSIX_FADV_WILLNEED)
+                    os.posix_fadvise(file, offset, EMBEDDING_BYTES, os.POSIX_FADV_WILLNEED)
             for place, (offset, checksum) in enumerate(zip(offsets, checksums.tolist(), strict=True)):
                 row = found[place]
-                sound[place] = os.preadv(file, [row], offset) == SLOT_BYTES and zlib.crc32(row) == checksum
+                sound[place] = os.preadv(file, [row], offset) == EMBEDDING_BYTES and zlib.crc32(row) == checksum
         vectors = found.view("<f2").reshape(-1, QUERY_TOKENS, EMBEDDING_SIZE)
         return sound, vectors.astype(np.float16, copy=False)
 

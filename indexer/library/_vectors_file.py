@@ -147,13 +147,13 @@ def _write(file: BinaryIO, index: PictureIndex, origin: Origin, fingerprint: lis
     file.write(_TRAILER.pack(len(description), checksum, _MAGIC)[_LENGTH.size :])
 
 
-def _described(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """The JSON object, as it stands there, and where it begins. Raises VectorsUnusable."""
+def _described(file: BinaryIO) -> tuple[dict[str, Any], int, int]:
+    """The JSON object, as it stands there, where it begins, and the checksum of the file. Raises VectorsUnusable."""
     size = os.fstat(file.fileno()).st_size
     if size < _TRAILER.size:
         raise VectorsDamaged("damaged: too short")
     file.seek(size - _TRAILER.size)
-    length, _, magic = _TRAILER.unpack(file.read(_TRAILER.size))
+    length, checksum, magic = _TRAILER.unpack(file.read(_TRAILER.size))
     if magic != _MAGIC and magic[:-1] == _MAGIC[:-1]:
         raise VectorsUnusable("of another version")
     if magic != _MAGIC:
@@ -167,7 +167,7 @@ def _described(file: BinaryIO) -> tuple[dict[str, Any], int]:
         raise VectorsDamaged("damaged: its description cannot be read") from None
     if not 0 <= codes <= begin:
         raise VectorsDamaged("damaged: its length is wrong")
-    return about, begin
+    return about, begin, checksum
 
 
 def _codes_bytes(about: dict[str, Any]) -> int:
@@ -175,13 +175,11 @@ def _codes_bytes(about: dict[str, Any]) -> int:
 
 
 def _checked(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """As above, all but the codes being right."""
+    """The JSON object and where it begins, all but the codes being right. Raises VectorsUnusable."""
     # Before FAISS sees a byte of it: reading a damaged index can bring the whole process down.
-    about, begin = _described(file)
-    end = os.fstat(file.fileno()).st_size - _TRAILER.size
-    file.seek(end)
-    _, expected, _ = _TRAILER.unpack(file.read(_TRAILER.size))
-    if _checksum(file, _codes_bytes(about), end + _LENGTH.size) != expected:
+    about, begin, expected = _described(file)
+    end = os.fstat(file.fileno()).st_size - _TRAILER.size + _LENGTH.size
+    if _checksum(file, _codes_bytes(about), end) != expected:
         raise VectorsDamaged("damaged: its checksum differs")
     return about, begin
 
