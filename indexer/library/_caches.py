@@ -5,12 +5,14 @@ a miss, and told; what precedes it is as it was given, so that a thumbnail is a 
 """
 
 import contextlib
+import os
 import shutil
 import struct
-import tempfile
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -114,15 +116,28 @@ def unpack_tokens(data: bytes) -> QuantisedTokens:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+    # Two of them for every photo. A name of this thread's own, where looking for a free one takes as long as writing.
+    temporary = f"{path.parent}/.{path.name}.{os.getpid()}.{threading.get_ident()}"
     try:
-        with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor
+        with _created(temporary) as file:
             file.write(data)
-        Path(temporary).replace(path)
+        os.replace(temporary, path)  # noqa: PTH105 - as above
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _created(path: str) -> BinaryIO:
+    """A new file that only its owner may read, open to be written; in place of what a killed process left."""
+    try:
+        return open(path, "wb", opener=_private)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "wb", opener=_private)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _size(path: Path) -> int:

@@ -2,11 +2,27 @@
 
 import contextlib
 import datetime
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import ColumnElement, Engine, delete, exists, false, func, literal, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
@@ -124,7 +140,7 @@ class Writer:
                         Content.digest,
                         Photo.missing_since.is_not(None),
                         or_(Photo.failure.is_not(None), Content.failure.is_not(None)),
-                        self._embedded(Photo.content_id),
+                        _embedded(Photo.content_id, self._model_id),
                     )
                     .outerjoin(Content, Content.id == Photo.content_id)
                     .where(Photo.folder_id == home.folder_id, starts_with(home.prefix), condition)
@@ -134,20 +150,18 @@ class Writer:
 
     def find_contents(self, digests: Sequence[str]) -> dict[str, KnownContent]:
         """Those of the pictures that the catalog knows, by digest."""
-        found = {}
-        with Session(self._engine) as session:
+        found: dict[str, tuple[int, str | None, bool]] = {}
+        missing: dict[str, list[int]] = {}
+        statement = _known_contents(self._model_id)
+        # Asked for every photo that is read: no session, which would double what it takes.
+        with self._engine.connect() as connection:
             for chunk in catalog.chunks(list(digests)):
-                known = session.execute(
-                    select(Content.digest, Content.id, Content.failure, self._embedded(Content.id)).where(
-                        Content.digest.in_(chunk)
-                    )
-                ).all()
-                missing = _missing_photos(session, [row[1] for row in known])
-                for digest, content_id, failure, embedded in known:
-                    found[digest] = KnownContent(
-                        content_id, failure, bool(embedded), tuple(missing.get(content_id, ()))
-                    )
-        return found
+                rows = connection.execute(statement, {"digests": chunk})
+                for digest, content_id, failure, embedded, photo_id in rows:
+                    found[digest] = content_id, failure, bool(embedded)
+                    if photo_id is not None:
+                        missing.setdefault(digest, []).append(photo_id)
+        return {digest: KnownContent(*known, tuple(missing.get(digest, ()))) for digest, known in found.items()}
 
     def commit(self, files: Sequence[IndexedFile], contents: Sequence[NewContent]) -> None:
         """Record files and pictures, all of them or, if killed on the way, none.
@@ -197,7 +211,7 @@ class Writer:
             rows = session.execute(
                 select(Content.id, Content.digest, Photo.id, Photo.folder_id, Photo.relative_path)
                 .join(Photo, Photo.id == first)
-                .where(Content.id > after, Content.failure.is_(None), ~self._embedded(Content.id))
+                .where(Content.id > after, Content.failure.is_(None), ~_embedded(Content.id, self._model_id))
                 .order_by(Content.id)
                 .limit(limit)
             )
@@ -219,11 +233,6 @@ class Writer:
             model = ModelRow(**wanted, active=False)
             session.add(model)
         return model
-
-    def _embedded(self, content_id: ColumnElement[int] | InstrumentedAttribute[int | None]) -> ColumnElement[bool]:
-        if self._model_id is None:
-            return false()
-        return exists().where(Embedding.content_id == content_id, Embedding.model_id == self._model_id)
 
     def _check(self, contents: Sequence[NewContent]) -> None:
         for content in contents:
@@ -262,17 +271,27 @@ class Writer:
                 self._caches.forget(digest)
 
 
-def _missing_photos(session: Session, content_ids: Sequence[int]) -> dict[int, list[int]]:
-    rows = session.execute(
-        select(Content.id, Photo.id)
-        .join(Content, Content.id == Photo.content_id)
-        .where(Content.id.in_(content_ids), Photo.missing_since.is_not(None))
+@functools.lru_cache(maxsize=2)
+def _known_contents(model_id: int | None) -> Select[str, int, str | None, bool, int]:
+    """Pictures of some "digests", once for each photo of them that is missing; whether they have vectors of the model.
+
+    Kept, as building a statement takes longer than SQLite takes for a few pictures.
+    """
+    return (
+        select(Content.digest, Content.id, Content.failure, _embedded(Content.id, model_id), Photo.id)
+        .outerjoin(Photo, and_(Photo.content_id == Content.id, Photo.missing_since.is_not(None)))
+        .where(Content.digest.in_(bindparam("digests", expanding=True)))
         .order_by(Photo.id)
     )
-    found: dict[int, list[int]] = {}
-    for content_id, photo_id in rows:
-        found.setdefault(content_id, []).append(photo_id)
-    return found
+
+
+def _embedded(
+    content_id: ColumnElement[int] | InstrumentedAttribute[int | None] | InstrumentedAttribute[int],
+    model_id: int | None,
+) -> ColumnElement[bool]:
+    if model_id is None:
+        return false()
+    return exists().where(Embedding.content_id == content_id, Embedding.model_id == model_id)
 
 
 def _now() -> datetime.datetime:

@@ -77,6 +77,18 @@ def test_a_thumbnail_file_opens_as_what_it_is(library: Library, ids: list[int]) 
     assert cache_file(library, "thumbnails", "a").read_bytes().startswith(THUMBNAIL + b"a")
 
 
+def test_a_put_leaves_one_file_of_its_own_behind(library: Library, ids: list[int]) -> None:
+    path = cache_file(library, "thumbnails", "a")
+    before = set(path.parent.iterdir())
+    library.add_thumbnail(ids[0], b"another")
+    assert set(path.parent.iterdir()) == before
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.unlink()
+    path.mkdir()
+    library.add_thumbnail(ids[0], b"a third")  # what cannot be put in its place is not left beside it
+    assert set(path.parent.iterdir()) == before
+
+
 def test_features_of_one_model_are_not_those_of_another(library: Library, ids: list[int]) -> None:
     with library.writer() as writer:
         writer.use_model(OTHER_MODEL)

@@ -87,6 +87,19 @@ def test_a_vanished_file_is_hidden_and_comes_back_for_free(library: Library, fol
     assert library.status().missing == 0
 
 
+def test_every_missing_photo_of_a_picture_is_told_of_in_order(library: Library, folder_id: int) -> None:
+    with library.writer() as writer:
+        writer.commit([file(folder_id, f"again{number}.jpg", "a") for number in range(3)], [])
+        ids = [row.photo_id for path, row in sorted(writer.known_files(folder_id).items()) if path.startswith("again")]
+        writer.mark_missing([ids[2], ids[0]])
+        contents = writer.find_contents(["b", "a"])
+        writer.use_model(OTHER_MODEL)
+        assert not writer.find_contents(["a"])["a"].embedded
+    assert contents["a"].missing_photos == (ids[0], ids[2])
+    assert contents["b"].missing_photos == ()
+    assert contents["a"].embedded
+
+
 def test_a_moved_file_keeps_its_id(library: Library, folder_id: int) -> None:
     with library.writer() as writer:
         row = writer.known_files(folder_id)["a.jpg"]
