@@ -21,8 +21,8 @@ from indexer.model.blip2._weights import WeightFiles, shown
 _MAX_TOKENS = 35
 """Tokens of a text, [CLS] and [SEP] included, as in the reference's retrieval evaluation."""
 _SPECIAL_WORDS = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"}
-_IMAGE_PART = "vision_model."
-"""What the names of the image encoder's weights begin with."""
+_IMAGE_PART, _QFORMER_PART, _TEXT_PART = "vision_model.", "qformer.", "embeddings."
+"""What the names of the weights of the image encoder, the Q-Former and the text embeddings begin with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +140,11 @@ def _fill(network: nn.Module, prefix: str, weights: WeightFiles, device: str, dt
 
 
 def _expect(shapes: dict[str, tuple[int, ...]], weights: WeightFiles) -> None:
-    """Raise CheckpointInvalid unless there are weights of these names and shapes, and no others."""
+    """Raise CheckpointInvalid unless there are weights of these names and shapes, and no others that say anything."""
     there = weights.shapes
     problems = {
         "missing": sorted(shapes.keys() - there.keys()),
-        "unexpected": sorted(there.keys() - shapes.keys()),
+        "unexpected": sorted(name for name in there.keys() - shapes.keys() if not _is_redundant(name, weights)),
         "of another shape": [
             f"{name} is {there[name]}, not {shape}"
             for name, shape in shapes.items()
@@ -157,6 +157,23 @@ def _expect(shapes: dict[str, tuple[int, ...]], weights: WeightFiles) -> None:
             f"The weights in {weights.directory} do not fit its config.json. {found}. "
             "Download the checkpoint again, or one that was saved from Blip2ForImageTextRetrieval."
         )
+
+
+def _is_redundant(name: str, weights: WeightFiles) -> bool:
+    """Whether a weight only counts positions, or repeats one of the text embeddings.
+
+    In the reference the text embeddings are a part of the Q-Former, with positions as a buffer: conversions keep them.
+    """
+    same = name.removeprefix(_QFORMER_PART)
+    if not same.startswith(_TEXT_PART):
+        return False
+    if same == f"{_TEXT_PART}position_ids":
+        ((_, positions),) = weights.read([name])
+        return torch.equal(positions.flatten(), torch.arange(positions.numel()))
+    if same == name or weights.shapes.get(same) != weights.shapes[name]:
+        return False
+    values = dict(weights.read([name, same]))
+    return torch.equal(values[name], values[same])
 
 
 def _read_tokenizer(directory: Path, vocabulary: int) -> Tokenizer:

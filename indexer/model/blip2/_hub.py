@@ -20,12 +20,12 @@ class Published:
 
     repository: str
     revision: str
-    """Commit that is downloaded; a branch where no commit is pinned: the commit it stood at when it was downloaded."""
+    """Commit that is downloaded."""
 
 
 PUBLISHED = {
     "blip2": Published("Salesforce/blip2-itm-vit-g", "520bf73fd0ef6ccce791cd3f06908040aef2d8cc"),
-    "blip2-coco": Published("Salesforce/blip2-itm-vit-g-coco", "main"),
+    "blip2-coco": Published("Salesforce/blip2-itm-vit-g-coco", "bb5d9ef62af326a89ab0219c3c6bd75638745257"),
 }
 
 

@@ -1,12 +1,15 @@
 """The BLIP-2 adapter against ``Blip2ForImageTextRetrieval.forward``, on tiny checkpoints in the Hub's format."""
 
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from indexer.errors import CheckpointInvalid
@@ -211,6 +214,34 @@ class TestBrokenCheckpoints:
     def test_unexpected_weights_are_named(self, tmp_path: Path) -> None:
         save_checkpoint(tmp_path, image_size=56, add={"language_projection.weight": torch.zeros(2, 2)})
         with pytest.raises(CheckpointInvalid, match=r"unexpected: language_projection\.weight"):
+            load(tmp_path)
+
+    @pytest.mark.parametrize("form", ["whole", "pickled"])
+    def test_text_embeddings_that_stand_there_twice_do_no_harm(
+        self, tmp_path: Path, form: Literal["whole", "pickled"]
+    ) -> None:
+        save_checkpoint(tmp_path / "plain", image_size=56)
+        plain = load_file(tmp_path / "plain" / "model.safetensors")
+        names = ("embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight")
+        more = {f"qformer.{name}": plain[name].clone() for name in names}
+        more |= {f"{part}embeddings.position_ids": torch.arange(64)[None] for part in ("", "qformer.")}
+        twice = load(save_checkpoint(tmp_path / "twice", image_size=56, form=form, add=more))
+        torch.testing.assert_close(twice.encode_texts(TEXTS), load(tmp_path / "plain").encode_texts(TEXTS))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("qformer.embeddings.word_embeddings.weight", torch.zeros(1)),
+            ("qformer.embeddings.position_embeddings.weight", torch.zeros(64, 48)),
+            ("qformer.embeddings.LayerNorm.weight", torch.ones(48)),
+            ("embeddings.LayerNorm.weight", torch.ones(48)),
+            ("qformer.embeddings.position_ids", torch.arange(1, 65)[None]),
+            ("vision_model.embeddings.position_ids", torch.arange(17)[None]),
+        ],
+    )
+    def test_text_embeddings_that_stand_there_twice_but_differ(self, tmp_path: Path, name: str, value: Tensor) -> None:
+        save_checkpoint(tmp_path, image_size=56, add={name: value})
+        with pytest.raises(CheckpointInvalid, match=f"unexpected: {re.escape(name)}"):
             load(tmp_path)
 
     def test_weights_of_another_shape_are_named(self, tmp_path: Path) -> None:

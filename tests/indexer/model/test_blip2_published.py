@@ -1,11 +1,15 @@
-"""The published checkpoints, where the local Hugging Face cache has them: known answers, and those of ``forward``."""
+"""The published checkpoints: what their files hold; where the local Hugging Face cache has them, known answers, and
+those of ``forward``.
+"""
 
 import io
+import json
 
 import httpx
 import pytest
 import torch
 from PIL import Image
+from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2QFormerConfig, Blip2VisionConfig
 
 from indexer.model.blip2 import EncoderOptions, load_blip2
 from indexer.model.blip2._hub import PUBLISHED, cached
@@ -14,6 +18,22 @@ from tests.indexer.model.blip2_reference import reference
 
 _PHOTO = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/demo.jpg"
 _TEXT = "A woman and her dog sitting in a beach"
+
+
+@pytest.mark.parametrize(("image_size", "published"), [(224, 4_688_228_552), (364, 4_690_593_992)])
+def test_the_expected_weights_fill_the_published_file_to_the_byte(image_size: int, published: int) -> None:
+    """Sizes that the Hub shows for model.safetensors: names take room in its header, so one too many would show."""
+    qformer = Blip2QFormerConfig(vocab_size=30523, use_qformer_text_input=True)
+    config = Blip2Config(vision_config=Blip2VisionConfig(image_size=image_size), qformer_config=qformer)
+    with torch.device("meta"):
+        weights = Blip2ForImageTextRetrieval(config).state_dict()
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, weight in sorted(weights.items()):
+        start, end = end, end + 4 * weight.numel()
+        header[name] = {"dtype": "F32", "shape": list(weight.shape), "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":")))
+    assert 8 + -(-length // 8) * 8 + end == published
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -10,6 +10,7 @@ import torch
 from indexer.errors import CheckpointInvalid, ModelError, ModelNotFound
 from indexer.model import Model, available_models, load_model, other_gpus
 from indexer.model.blip2 import Blip2Model
+from indexer.model.blip2._hub import PUBLISHED
 from tests.indexer.model.blip2_checkpoint import save_checkpoint
 
 
@@ -88,12 +89,10 @@ def test_a_published_model_without_network_says_how_to_get_it(tmp_path: Path) ->
 
 def test_a_published_model_loads_from_the_cache_without_network(tmp_path: Path) -> None:
     repository = tmp_path / "hub" / "models--Salesforce--blip2-itm-vit-g-coco"
-    save_checkpoint(repository / "snapshots" / "0123abcd", image_size=56)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0123abcd")
+    save_checkpoint(repository / "snapshots" / PUBLISHED["blip2-coco"].revision, image_size=56)
     program = "from indexer.model import load_model; print(load_model('blip2-coco', 'cpu').identity)"
     result = run(program, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
-    assert "ModelIdentity(name='blip2-coco', revision='0123abcd', digest=" in result.stdout, result.stderr
+    assert "ModelIdentity(name='blip2-coco', revision='bb5d9ef6" in result.stdout, result.stderr
 
 
 def test_importing_the_registry_loads_no_model_library() -> None:
