@@ -8,8 +8,8 @@
 Each way is the whole of ``encode_images``: pixels in memory to embeddings. The ways take turns, so that what else the
 machine does meets all of them. Results are compared with those of float32 in the contiguous layout, for fifty texts.
 What is quantised to int8, the image encoder's convolutions, is calibrated on other photos than those that are measured.
-torch.compile needs a C++ compiler. torchao, onnx, onnxruntime and onnxscript are no part of PhotoSeek's requirements: a
-way whose package is not installed says so in its row.
+torch.compile needs a C++ compiler. torchao, onnx and onnxscript are no part of PhotoSeek's requirements: a way whose
+package is not installed says so in its row.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +33,6 @@ from torch import Tensor, nn
 from torch._inductor import config as inductor
 
 from indexer.model import load_model
-from indexer.model._precision import encoder_dtype, products
 from indexer.model.compact import CompactModel
 from indexer.model.compact._network import CompactNetwork
 from indexer.photos import squash
@@ -44,6 +42,7 @@ from scripts.bench_search import TEXTS, pictures
 _BATCH = 32
 _CALIBRATION_BATCHES = 2
 _ROUNDS = 7
+_OURS = "ONNX Runtime, float32"
 _QUANTISED = ("Conv", "Clip", "Add")
 """ONNX operations of the image encoder: convolution, ReLU6 and the sum of a residual block."""
 
@@ -110,9 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(ways: Mapping[str, Prepare], batches: Sequence[Tensor], calibration: Sequence[Tensor]) -> list[Row]:
     """One row for each way, with as many threads as PyTorch is set to; `REFERENCE` must be among them."""
     threads = torch.get_num_threads()
-    loaded = load_model("compact", "cpu")
-    assert isinstance(loaded, CompactModel)
-    model = _in(torch.float32, loaded)
+    model = load_model("compact", "cpu")
+    assert isinstance(model, CompactModel)
     texts = model.encode_texts(TEXTS)
     ready: dict[str, Encode] = {}
     failures: dict[str, str] = {}
@@ -157,7 +155,7 @@ def effect(embeddings: Tensor, reference: Tensor, texts: Tensor) -> Effect:
 
 
 class Whole(nn.Module):
-    """``CompactModel.encode_images`` as one module from pixels to embeddings, for compilers and exporters."""
+    """``CompactNetwork.encode_images`` up to embeddings, as a module, with an image encoder of another kind."""
 
     def __init__(self, network: CompactNetwork, encoder: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         """``encoder`` stands in for the network's own; ``dtype`` is that of its products."""
@@ -168,7 +166,7 @@ class Whole(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, 224, 224) uint8 -> (B, 32, 256) float32."""
-        with products(self.dtype):
+        with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             features = self.encoder(_normalised(pixels))
         features = features.float()
         belief = self.network.belief(self.network.encoder.classify(features))
@@ -176,15 +174,15 @@ class Whole(nn.Module):
 
 
 def eager_contiguous(model: CompactModel, _: Sequence[Tensor]) -> Encode:
-    """The model in float32, in PyTorch's own layout."""
+    """The network in float32, in PyTorch's own layout."""
     network = copy.deepcopy(model._network)
     network.encoder.stem.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
-    return _encode(CompactModel(network, model._tokenizer, model.identity, model.match_weight, "cpu", torch.float32))
+    return Whole(network, network.encoder)
 
 
 def eager(dtype: torch.dtype, model: CompactModel, _: Sequence[Tensor]) -> Encode:
-    """The model as it is, its image encoder's products in ``dtype``."""
-    return _encode(_in(dtype, model))
+    """The network as it is, its image encoder's products in ``dtype``."""
+    return Whole(model._network, model._network.encoder, dtype)
 
 
 def compiled(dtype: torch.dtype, model: CompactModel, _: Sequence[Tensor]) -> Encode:
@@ -206,18 +204,18 @@ def compiled_int8(model: CompactModel, calibration: Sequence[Tensor]) -> Encode:
     return _compiled(Whole(model._network, pt2e.convert_pt2e(prepared)))
 
 
-def onnx(model: CompactModel, calibration: Sequence[Tensor]) -> Encode:
-    """By ONNX Runtime, in float32."""
-    return _session(_exported(model, calibration[0]).SerializeToString())
+def ours(model: CompactModel, _: Sequence[Tensor]) -> Encode:
+    """``CompactModel.encode_images``: ONNX Runtime, in float32."""
+    return lambda pixels: model.encode_images(pixels).embeddings
 
 
 def onnx_int8(model: CompactModel, calibration: Sequence[Tensor]) -> Encode:
     """By ONNX Runtime, the image encoder quantised statically, its weights per channel."""
     quantization = importlib.import_module("onnxruntime.quantization")
-    exported = _exported(model, calibration[0])
+    exported = importlib.import_module("scripts.export_compact").exported(model._network)
     nodes = list(exported.graph.node)
     last = max(place for place, node in enumerate(nodes) if node.op_type == "Conv")
-    batches = iter([{exported.graph.input[0].name: pixels.numpy()} for pixels in calibration])
+    batches = iter([{"pixels": pixels.numpy()} for pixels in calibration])
     with tempfile.TemporaryDirectory(prefix="photoseek-bench-") as directory:
         path = Path(directory) / "int8.onnx"
         quantization.quantize_static(
@@ -242,17 +240,9 @@ WAYS: dict[str, Prepare] = {
     "torch.compile, float32": partial(compiled, torch.float32),
     "torch.compile, float16": partial(compiled, torch.float16),
     "torch.compile, int8 in oneDNN": compiled_int8,
-    "ONNX Runtime, float32": onnx,
+    _OURS: ours,
     "ONNX Runtime, int8": onnx_int8,
 }
-
-
-def _in(dtype: torch.dtype, model: CompactModel) -> CompactModel:
-    return CompactModel(model._network, model._tokenizer, model.identity, model.match_weight, "cpu", dtype)
-
-
-def _encode(model: CompactModel) -> Encode:
-    return lambda pixels: model.encode_images(pixels).embeddings
 
 
 def _compiled(whole: Whole) -> Encode:
@@ -266,21 +256,12 @@ def _compiled(whole: Whole) -> Encode:
     return encode
 
 
-def _exported(model: CompactModel, pixels: Tensor) -> Any:
-    importlib.import_module("onnxscript")  # named here, where it is missing; the exporter would say something else
-    whole = Whole(model._network, model._network.encoder).eval()
-    exported = torch.onnx.export(whole, (pixels,), dynamo=True, verbose=False)
-    assert exported is not None
-    return exported.model_proto
-
-
 def _session(serialised: bytes) -> Encode:
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: torch.from_numpy(session.run(None, {name: pixels.numpy()})[0])
+    return lambda pixels: torch.from_numpy(session.run(["embeddings"], {"pixels": pixels.numpy()})[0])
 
 
 def _normalised(pixels: Tensor) -> Tensor:
@@ -323,11 +304,10 @@ def _in_turns(ways: Mapping[str, Encode], batches: Sequence[Tensor]) -> dict[str
 
 
 def _print(rows: Sequence[Row]) -> None:
-    ours = f"eager, channels last, {str(encoder_dtype('cpu')).removeprefix('torch.')}"
     print("| way | threads | photos/s, best / median | gain | cosine, least | moved, mean / most | other first photo |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
-        name = f"**{row.way}**" if row.way == ours else row.way
+        name = f"**{row.way}**" if row.way == _OURS else row.way
         if row.effect is None:
             print(f"| {name} | {row.threads} | {row.failure} | | | | |")
             continue

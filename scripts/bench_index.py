@@ -105,7 +105,8 @@ def measure(directory: Path, model: Model, size: tuple[int, int], count: int) ->
     ours, waited = indexed_per_s(directory / "photos", directory / "library", cores)
     naive = naive_per_s(model, photos[: max(1, count // 8)], directory / "naive.sqlite")
     torch.set_num_threads(apart)
-    alone_apart, _ = alone_per_s(model, some)
+    # A model keeps the number of threads that it had at its first photo.
+    alone_apart, _ = alone_per_s(model.replica(model.device), some)
     torch.set_num_threads(cores)
     ours_apart, waited_apart = indexed_per_s(directory / "photos", directory / "apart", apart)
     reading_ms = 1000 * min(spent(lambda: read_photo(photos[0], model.image_size))[1] for _ in range(5))

@@ -1,6 +1,7 @@
 """The three verbs on the compact model's network."""
 
 import copy
+import threading
 from collections.abc import Sequence
 
 import torch
@@ -8,9 +9,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from indexer.model._interface import ImageFeatures, ModelIdentity
-from indexer.model._precision import encoder_dtype, products
 from indexer.model._text import tokenise
 from indexer.model.compact._encoder import GRID
+from indexer.model.compact._image_graph import ImageGraph
 from indexer.model.compact._network import TOKEN_SIZE, TOKENS, CompactNetwork
 
 # The encoder halves its input five times.
@@ -18,10 +19,10 @@ _IMAGE_SIZE = GRID * 32
 
 
 class CompactModel:
-    """The compact model on one device, in float32; its image encoder in float16 on a CPU that is faster so.
+    """The compact model on one device, in float32: in PyTorch, and on a CPU photos in ONNX Runtime.
 
-    Photos encoded on different CPUs may stand in one library: their embeddings differ by less than the float16 that
-    they are kept in. Nothing changes after loading, so several threads may call it.
+    Photos encoded on different devices may stand in one library: their embeddings differ by less than the float16
+    that they are kept in. Several threads may call it.
     """
 
     def __init__(
@@ -31,17 +32,15 @@ class CompactModel:
         identity: ModelIdentity,
         match_weight: float,
         device: str,
-        dtype: torch.dtype | None = None,
     ) -> None:
-        """``tokenizer`` truncates, pads and adds [CLS] and [SEP] itself; ``network`` is on ``device``;
-        ``dtype`` of the image encoder is by default the fastest there.
-        """
+        """``tokenizer`` truncates, pads and adds [CLS] and [SEP] itself; ``network`` is on ``device``."""
         self._network = network
         self._tokenizer = tokenizer
         self._identity = identity
         self._match_weight = match_weight
         self._device = device
-        self._dtype = dtype or encoder_dtype(device)
+        self._image_graph: ImageGraph | None = None
+        self._making_graph = threading.Lock()
 
     @property
     def identity(self) -> ModelIdentity:
@@ -76,20 +75,15 @@ class CompactModel:
     def encode_images(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, 224, 224) uint8 -> tokens (B, 50, 256) and embeddings (B, 32, 256), both float32.
 
-        Raises ValueError on pixels of another size or dtype.
+        Raises ValueError on pixels of another size or dtype, CheckpointInvalid when the installation is damaged.
         """
         if pixels.shape[1:] != (3, _IMAGE_SIZE, _IMAGE_SIZE) or pixels.dtype != torch.uint8:
             raise ValueError(
                 f"This model takes uint8 pixels of shape (B, 3, {_IMAGE_SIZE}, {_IMAGE_SIZE}), "
                 f"not {pixels.dtype} of shape {tuple(pixels.shape)}."
             )
-        normalised = (pixels.to(self._device).float() - 127) / 128
-        with products(self._dtype):
-            features = self._network.encoder(normalised)
-        features = features.float()
-        belief = self._network.belief(self._network.encoder.classify(features))
-        tokens = self._network.tokens(features, belief)
-        return ImageFeatures(tokens, self._network.embed_images(tokens))
+        encoder = self._graph() if self._device == "cpu" else self._network
+        return ImageFeatures(*encoder.encode_images(pixels.to(self._device)))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -105,3 +99,10 @@ class CompactModel:
         tokens = tokens.to(self._device).float()
         known = self._network.embed_images(tokens) if embeddings is None else embeddings.to(self._device).float()
         return self._network.match(tokens, known, *tokenise(self._tokenizer, texts, self._device))
+
+    def _graph(self) -> ImageGraph:
+        """Made at the first photo: who only reads texts needs neither its time nor its memory."""
+        with self._making_graph:
+            if self._image_graph is None:
+                self._image_graph = ImageGraph(self._network.state_dict())
+            return self._image_graph

@@ -97,6 +97,15 @@ class CompactNetwork(nn.Module):
         self.register_buffer("class_embeddings", torch.zeros(CLASSES, HIDDEN_SIZE))
         self.register_buffer("text_belief_share", torch.tensor(0.5))
 
+    def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 224, 224) uint8 pixels -> tokens (B, 50, 256) and embeddings (B, 32, 256).
+
+        encode_images.onnx holds the operations of this, and is to be made again when they change.
+        """
+        features = self.encoder((pixels.float() - 127) / 128)
+        tokens = self.tokens(features, self.belief(self.encoder.classify(features)))
+        return tokens, self.embed_images(tokens)
+
     def belief(self, logits: Tensor) -> Tensor:
         """(B, 1000) class logits -> (B, 384): the class names' embeddings, averaged by probability."""
         probabilities = (logits.float() / _BELIEF_TEMPERATURE).softmax(dim=-1)
