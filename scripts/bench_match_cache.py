@@ -1,19 +1,19 @@
 """What each way to store match features costs in bytes, and what it does to match logits and to the reranked order.
 
-    python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 300 --rerank 20
-    python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 8 --rerank 4 --random-blip2  # 4 GB of memory
+    python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 300 --rerank 5
+    python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 12 --rerank 3 --random-blip2  # 4 GB of memory
 
 Encodes the first photos of the annotations, asks for each with its first caption, and reranks the candidates of highest
 similarity with the tokens as they are (float32) and with the tokens as each form gives them back. A low-rank form that
 is folded into the keys and values of cross-attention gives the same numbers as one that is multiplied out, as here.
+As many photos again, with their first captions, tell the forms that ask for it how tokens vary and what logits heed.
 """
 
 import argparse
+import inspect
 import json
-import math
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,77 +24,70 @@ from torch import Tensor, nn
 from indexer.model import Model, load_model
 from indexer.model.compact import CompactModel
 from indexer.photos import read_photo
+from scripts._token_forms import Known, forms
 from scripts.bench_encode import save_checkpoint
 from search._annotations import read_annotations
 
-# The least mean squared error for normally distributed values of variance 1 (Max, 1960, and Lloyd, 1982).
-_FOUR_LEVELS = torch.tensor([-1.510, -0.4528, 0.4528, 1.510])
 _RESAMPLES = 2000
 _PAIRS = 32
 """Pairs that are matched at once."""
-_WITHIN = 0.1
-"""Error of the keys and values, as a share of their spread over a photo, that `own_basis` may make."""
 
 
-def scaled(tokens: Tensor, over: int, levels: int) -> Tensor:
-    """Symmetric integers of -levels…levels, with one scale for each vector along dimension ``over``."""
-    scale = (tokens.abs().amax(dim=over, keepdim=True) / levels).clamp(min=torch.finfo(torch.float32).tiny)
-    kept: Tensor = (tokens / scale).round().clamp(-levels, levels) * scale
-    return kept
+def main() -> None:
+    """Measure every form, a line of JSON each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("captions", type=Path)
+    parser.add_argument("--model", default="compact")
+    parser.add_argument("--random-blip2", action="store_true", help="BLIP-2 of full size with random weights")
+    parser.add_argument(
+        "--qformer-alone", action="store_true", help="the compact model's match logit without its other parts"
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--photos", type=int, default=300)
+    parser.add_argument("--rerank", type=int, default=20)
+    parser.add_argument("--forms", default="", help="only those whose name matches this regular expression")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="photoseek-bench-") as directory:
+        if options.random_blip2:
+            save_checkpoint(Path(directory), "cpu", tiny=False)
+        model = load_model(directory if options.random_blip2 else options.model, options.device)
+        if options.qformer_alone:
+            leave_qformer_alone(model)
+        measure(model, options.captions, options.photos, options.rerank, options.forms)
 
 
-def two_bits(tokens: Tensor) -> Tensor:
-    """Each token's difference from the photo's mean, turned by a random rotation, in two bits a value.
-
-    The rotation makes values about normally distributed whatever the tokens are, so that the error is always about 12 %
-    of what differs between the tokens, in squares.
-    """
-    width = tokens.shape[-1]
-    rotation = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(0))).Q
-    mean = tokens.mean(dim=1, keepdim=True)
-    turned = (tokens - mean) @ rotation
-    scale = turned.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
-    nearest = torch.bucketize(turned / scale, (_FOUR_LEVELS[1:] + _FOUR_LEVELS[:-1]) / 2)
-    kept: Tensor = (_FOUR_LEVELS[nearest] * scale) @ rotation.T + mean
-    return kept
-
-
-def pooled(tokens: Tensor, classifier: int) -> Tensor:
-    """The mean of each 2 x 2 patches in their place, in int8; the token at ``classifier`` as it is.
-
-    Four equal tokens weigh in attention what one would whose weight is multiplied by four.
-    """
-    patches = torch.cat([tokens[:, :classifier], tokens[:, classifier + 1 :]], dim=1)
-    side = math.isqrt(patches.shape[1])
-    grid = patches.reshape(len(tokens), side, side, -1).permute(0, 3, 1, 2)
-    small = nn.functional.avg_pool2d(grid, 2, ceil_mode=True)
-    large = small.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)[:, :, :side, :side]
-    merged = scaled(large.flatten(2).transpose(1, 2), 1, 127)
-    return torch.cat([merged[:, :classifier], tokens[:, classifier : classifier + 1], merged[:, classifier:]], dim=1)
+def measure(model: Model, captions: Path, count: int, rerank: int, wanted: str) -> None:
+    """Print what each form costs and does."""
+    photos = [photo for photo in read_annotations(captions) if photo.captions][: 2 * count]
+    all_tokens, all_embeddings = encode(model, [photo.path for photo in photos])
+    all_texts = [photo.captions[0] for photo in photos]
+    tokens, embeddings, texts = all_tokens[:count], all_embeddings[:count], all_texts[:count]
+    similarities = torch.einsum("pqd,td->tpq", embeddings, model.encode_texts(texts).cpu()).amax(dim=-1)
+    candidates = similarities.topk(min(rerank, len(texts)), dim=1).indices
+    own = torch.gather(similarities, 1, candidates)
+    exact = match(model, tokens, embeddings, texts, candidates)
+    read = read_by(model)
+    spread = ((tokens - tokens.mean(dim=1, keepdim=True)) @ read).norm()
+    heeded = heeded_by(model, all_tokens[count:], all_embeddings[count:], all_texts[count:])
+    classifier = len(tokens[0]) - 1 if isinstance(model, CompactModel) else 0
+    known = Known(read=read, heeded=heeded, others=all_tokens[count:], classifier=classifier)
+    for name, size, keep in forms(tokens, known):
+        if re.search(wanted, name):
+            kept = keep()
+            measured = {
+                "form": name,
+                "bytes": round(size),
+                "read_error": round(float(((kept - tokens) @ read).norm() / spread), 4),
+            }
+            logits = match(model, kept, embeddings, texts, candidates)
+            print(json.dumps(measured | compared(exact, logits, own, candidates, model)), flush=True)
 
 
-def one_basis(tokens: Tensor, directions: Tensor) -> Tensor:
-    """Int8 coefficients of the same orthonormal ``directions`` (r, D) for every photo."""
-    return scaled(tokens @ directions.T, 1, 127) @ directions
-
-
-def own_basis(tokens: Tensor, read: Tensor, rank: int | None) -> tuple[Tensor, float]:
-    """The best approximation of each photo's keys and values that has this rank, both factors in int8; mean rank.
-
-    Without a rank, the least that keeps the error within `_WITHIN`. ``read`` (D, D) is the square root of the sum of
-    ``W @ W.T`` over the weights W that make keys and values: what ``tokens @ read`` differs by is what they differ by.
-    """
-    result, ranks = torch.empty_like(tokens), 0
-    unread = torch.linalg.pinv(read)
-    for photo, each in enumerate(tokens):
-        mean = each.mean(dim=0)
-        left, values, right = torch.linalg.svd((each - mean) @ read, full_matrices=False)
-        error = (values.square().flip(0).cumsum(0).flip(0) / values.square().sum()).sqrt()
-        kept = rank or int((error > _WITHIN).sum())
-        coefficients, basis = scaled(left[:, :kept] * values[:kept], 0, 127), scaled(right[:kept] @ unread, 1, 127)
-        result[photo] = coefficients @ basis + mean
-        ranks += kept
-    return result, ranks / len(tokens)
+def leave_qformer_alone(model: Model) -> None:
+    """Let the compact model's match logit be the Q-Former's, as BLIP-2's is: without similarity, words and places."""
+    network = model._network  # type: ignore[attr-defined]
+    for head in (network.similarity_head, network.alignment_head):
+        nn.init.zeros_(head.weight)
 
 
 def read_by(model: Model) -> Tensor:
@@ -107,74 +100,32 @@ def read_by(model: Model) -> Tensor:
             if re.search(r"crossattention\.attention\.(key|value)\.(linear\.)?weight$", name)
         ]
     )
-    values, vectors = torch.linalg.eigh(weights.T @ weights)
+    return square_root(weights.T @ weights)
+
+
+def heeded_by(model: Model, tokens: Tensor, embeddings: Tensor, texts: list[str]) -> Tensor:
+    """(D, D) square root of the sum of ``g @ g.T`` over gradients g of the match logit with regard to a token.
+
+    Each photo is matched with its own text and with the next one's. A thousandth of the mean is added, everywhere.
+    """
+    differentiable = inspect.unwrap(type(model).match)
+    gradients = torch.zeros(tokens.shape[-1], tokens.shape[-1], dtype=torch.float64)
+    for asked in (texts, texts[1:] + texts[:1]):
+        for start in range(0, len(tokens), _PAIRS // 2):
+            some = slice(start, start + _PAIRS // 2)
+            photos = tokens[some].clone().to(model.device).requires_grad_()
+            differentiable(model, photos, asked[some], embeddings[some].clone())[:, 1].sum().backward()
+            assert photos.grad is not None
+            each = photos.grad.flatten(0, 1).cpu().double()
+            gradients += each.T @ each
+    return square_root(gradients + 1e-3 * gradients.diagonal().mean() * torch.eye(len(gradients))).float()
+
+
+def square_root(matrix: Tensor) -> Tensor:
+    """The symmetric one, of a symmetric matrix without negative eigenvalues."""
+    values, vectors = torch.linalg.eigh(matrix)
     root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
     return root
-
-
-def forms(tokens: Tensor, read: Tensor, classifier: int) -> Iterator[tuple[str, float, Tensor]]:
-    """Name, bytes a photo, and what is read back, for (P, N, D) tokens.
-
-    The last ones keep about as little of a photo as would make 100 KB of BLIP-2's 257 x 1408 tokens: 2.2 bits a value.
-    """
-    count, width = tokens.shape[1:]
-    values = count * width
-    yield "float16", 2.0 * values, tokens.half().float()
-    yield "int8 per channel", values + 4.0 * width, scaled(tokens, 1, 127)
-    yield "int8 per token", values + 4.0 * count, scaled(tokens, 2, 127)
-    yield "int4 per channel", values / 2 + 4.0 * width, scaled(tokens, 1, 7)
-    merged = math.ceil(math.isqrt(count) / 2) ** 2 + 1
-    yield "2 x 2 patches pooled, int8", (merged + 4.0) * width, pooled(tokens, classifier)
-    yield "rotated, 2 bits", values / 4 + 4.0 * (count + width), two_bits(tokens)
-    rank = round(values * 2.2 / 8 / (count + 4))
-    of_photos = torch.linalg.svd(tokens.reshape(-1, width), full_matrices=False).Vh[:rank]
-    yield f"rank {rank} of all photos, int8", rank * (count + 4.0), one_basis(tokens, of_photos)
-    of_weights = torch.linalg.eigh(read).eigenvectors.T.flip(0)[:rank]
-    yield f"rank {rank} of the weights, int8", rank * (count + 4.0), one_basis(tokens, of_weights)
-    own_rank = round(values * 2.2 / 8 / (count + width + 8))
-    for wanted in (own_rank, None):
-        approximated, mean_rank = own_basis(tokens, read, wanted)
-        name = f"rank {own_rank} of its own" if wanted else f"own rank, within {_WITHIN:.0%} (mean {mean_rank:.0f})"
-        yield f"{name}, int8", mean_rank * (count + width + 8.0) + 4.0 * width, approximated
-
-
-def main() -> None:
-    """Measure every form, a line of JSON each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("captions", type=Path)
-    parser.add_argument("--model", default="compact")
-    parser.add_argument("--random-blip2", action="store_true", help="BLIP-2 of full size with random weights")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--photos", type=int, default=300)
-    parser.add_argument("--rerank", type=int, default=20)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="photoseek-bench-") as directory:
-        if options.random_blip2:
-            save_checkpoint(Path(directory), "cpu", tiny=False)
-        model = load_model(directory if options.random_blip2 else options.model, options.device)
-        measure(model, options.captions, options.photos, options.rerank)
-
-
-def measure(model: Model, captions: Path, count: int, rerank: int) -> None:
-    """Print what each form costs and does."""
-    photos = [photo for photo in read_annotations(captions) if photo.captions][:count]
-    tokens, embeddings = encode(model, [photo.path for photo in photos])
-    texts = [photo.captions[0] for photo in photos]
-    similarities = torch.einsum("pqd,td->tpq", embeddings, model.encode_texts(texts).cpu()).amax(dim=-1)
-    candidates = similarities.topk(min(rerank, len(photos)), dim=1).indices
-    own = torch.gather(similarities, 1, candidates)
-    exact = match(model, tokens, embeddings, texts, candidates)
-    read = read_by(model)
-    spread = ((tokens - tokens.mean(dim=1, keepdim=True)) @ read).norm()
-    classifier = len(tokens[0]) - 1 if isinstance(model, CompactModel) else 0
-    for name, size, kept in forms(tokens, read, classifier):
-        logits = match(model, kept, embeddings, texts, candidates)
-        measured = {
-            "form": name,
-            "bytes": round(size),
-            "read_error": round(float(((kept - tokens) @ read).norm() / spread), 4),
-        }
-        print(json.dumps(measured | compared(exact, logits, own, candidates, model)), flush=True)
 
 
 def encode(model: Model, paths: list[Path]) -> tuple[Tensor, Tensor]:
