@@ -1,20 +1,34 @@
-"""A thread for each device: batches of pixels in, embeddings out, while the next photos are being decoded."""
+"""A thread for each device: batches of pixels in, embeddings out, while the next photos are being decoded.
+
+Importing this does not import PyTorch: the first photos are decoded while that, and the model, is loaded.
+"""
 
 import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from indexer.model import Fetch, Model, quantise
 from indexer.profile import Stopwatch
 from indexer.tokens import QuantisedTokens
+
+if TYPE_CHECKING:
+    from indexer.model import Model
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is there."""
+
+    devices: tuple[str, ...]
+    """Where: each encodes a batch at a time."""
+    batch_size: int
+    """Photos that each encodes at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,7 +43,7 @@ class Encoded:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelFailed:
-    """The model raised; nothing more is encoded."""
+    """It could not be loaded, or it raised; nothing more is encoded."""
 
     error: BaseException
 
@@ -40,19 +54,19 @@ class Encoders:
     Leave it as a context manager: what was submitted is finished first.
     """
 
-    def __init__(self, models: Sequence[Model], events: "queue.SimpleQueue[object]", stopwatch: Stopwatch) -> None:
-        """``models`` are the same checkpoint, each on a device of its own. Every `Encoded` and `ModelFailed` is put
-        into ``events``, in no certain order when there are several.
+    def __init__(
+        self, load: "Callable[[], Sequence[Model]]", events: "queue.SimpleQueue[object]", stopwatch: Stopwatch
+    ) -> None:
+        """``load`` returns the same checkpoint on each of several devices; it is called in a thread of its own. First
+        `Loaded` is put into ``events``, then every `Encoded`, in no certain order when there are several devices. After
+        `ModelFailed` there is nothing more of that device.
         """
         self._events = events
         self._stopwatch = stopwatch
         self._batches: queue.SimpleQueue[tuple[tuple[str, ...], list[NDArray[np.uint8]]] | None] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._run, args=(model,), name=f"photoseek-encoder-{number}", daemon=True)
-            for number, model in enumerate(models)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self._loader = threading.Thread(target=self._load, args=(load,), name="photoseek-loader", daemon=True)
+        self._loader.start()
 
     def submit(self, digests: tuple[str, ...], pixels: list[NDArray[np.uint8]]) -> None:
         """Encode photos of (S, S, 3) pixels."""
@@ -64,19 +78,38 @@ class Encoders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._loader.join()
         for _ in self._threads:
             self._batches.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _run(self, model: Model) -> None:
+    def _load(self, load: "Callable[[], Sequence[Model]]") -> None:
         try:
-            self._encode_all(model)
+            with self._stopwatch.timed("model", "load"):
+                models = load()
         except BaseException as error:  # raised again where the run waits for it
             self._events.put(ModelFailed(error))
+            return
+        batch_size = min(model.batch_size for model in models)
+        self._events.put(Loaded(tuple(model.device for model in models), batch_size))
+        self._threads = [
+            threading.Thread(target=self._run, args=(model,), name=f"photoseek-encoder-{number}", daemon=True)
+            for number, model in enumerate(models)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def _encode_all(self, model: Model) -> None:
-        before: _UnderWay | None = None
+    def _run(self, model: "Model") -> None:
+        try:
+            self._encode_all(model)
+        except BaseException as error:  # as above
+            self._events.put(ModelFailed(error))
+
+    def _encode_all(self, model: "Model") -> None:
+        from indexer._batch import Batch  # noqa: PLC0415 - imports PyTorch
+
+        before: Batch | None = None
         ended = False
         while not ended:
             batch = None
@@ -84,7 +117,7 @@ class Encoders:
                 batch = self._batches.get(block=before is None)
                 ended = batch is None
             with self._stopwatch.timed("model", "encode"):
-                now = None if batch is None else _UnderWay(model, *batch)
+                now = None if batch is None else Batch(model, *batch)
                 if before is not None:
                     self._events.put(before.finish())
                 before = now
@@ -92,18 +125,3 @@ class Encoders:
                 if before is not None and model.device == "cpu":
                     self._events.put(before.finish())
                     before = None
-
-
-class _UnderWay:
-    """A batch that the device has been given."""
-
-    def __init__(self, model: Model, digests: tuple[str, ...], pixels: list[NDArray[np.uint8]]) -> None:
-        self._digests = digests
-        features = model.encode_images(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous())
-        self._fetch = Fetch(features.embeddings.half(), *quantise(features.tokens))
-
-    def finish(self) -> Encoded:
-        """Wait for the device."""
-        embeddings, values, scales = self._fetch.wait()
-        tokens = [QuantisedTokens(*photo) for photo in zip(values, scales, strict=True)]
-        return Encoded(self._digests, embeddings, tokens)

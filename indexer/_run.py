@@ -5,21 +5,26 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from indexer._absent import AbsentFiles
-from indexer._encoding import Encoded, Encoders, ModelFailed
+from indexer._encoding import Encoded, Encoders, Loaded, ModelFailed
 from indexer._tally import Outcome, Tally
 from indexer._task import Task
 from indexer.library import IndexedFile, KnownContent, NewContent, Writer
-from indexer.model import Model
 from indexer.photos import Broken, Decoded, DecodedPhoto, DecoderPool, Failed, Hashed, Vanished
 from indexer.progress import ProgressMeter
 from indexer.scan import display_path
 
+if TYPE_CHECKING:
+    from indexer.model import Model
+
+_UNTIL_LOADED = 32
+"""Photos of a batch as long as nobody knows how many the model takes: three times as many are decoded meanwhile."""
 _LEAST_BATCH = 4
 """Photos that the model is given together, at least, while more are on their way: one alone takes the compact model 1.4
 times as long as one of four, and that of processors which the decoders need too."""
@@ -57,20 +62,27 @@ class Run:
     def __init__(
         self,
         writer: Writer,
-        models: Sequence[Model],
-        workers: int,
+        load: "Callable[[], Sequence[Model]]",
+        image_size: int,
+        workers: Callable[[str], int],
         absent: AbsentFiles,
         tally: Tally,
         meter: ProgressMeter,
         stop: threading.Event,
     ) -> None:
-        """``models`` are one checkpoint on each of several devices. ``stop`` ends it early; ``tally`` and ``meter`` are
-        told what is committed.
+        """``load`` returns one checkpoint, for photos of ``image_size`` pixels, on each of several devices, and
+        ``workers`` the number of decoder processes beside a model on such a device. ``stop`` ends it early; ``tally``
+        and ``meter`` are told what is committed.
         """
         self._writer = writer
-        self._models = models
-        self._image_size = models[0].image_size
-        self._workers = workers
+        self._load = load
+        self._image_size = image_size
+        self._workers_beside = workers
+        self.workers = workers("cpu")
+        """Decoder processes."""
+        self.devices = 0
+        """That the model is on: none as long as it is not loaded."""
+        self._batch_size = _UNTIL_LOADED
         self._absent = absent
         self._tally = tally
         self._meter = meter
@@ -92,14 +104,16 @@ class Run:
         # The row of a path that is read in this run is not free for a moved file.
         self._claimed = {task.before.photo_id for task in tasks if task.before is not None}
         upcoming = iter(enumerate(tasks))
+        stopwatch = self._tally.stopwatch
         with (
-            Encoders(self._models, self._events, self._tally.stopwatch) as encoders,
-            DecoderPool(self._workers, self._image_size, self._events, stopwatch=self._tally.stopwatch) as decoders,
+            Encoders(self._load, self._events, stopwatch) as encoders,
+            DecoderPool(self.workers, self._image_size, self._events, stopwatch=stopwatch) as decoders,
         ):
             self._feed(decoders, upcoming)
             while not self._stop.is_set() and (self._reading or self._awaited):
                 with contextlib.suppress(queue.Empty):
                     self._handle(self._events.get(timeout=_TICK))
+                decoders.grow(self.workers)
                 self._encode(encoders)
                 self._save_if_due()
                 self._feed(decoders, upcoming)
@@ -107,8 +121,9 @@ class Run:
         self._commit()
 
     def _feed(self, decoders: DecoderPool, upcoming: Iterator[tuple[int, Task]]) -> None:
-        most = (1 + 2 * len(self._models)) * self._batch_size
-        while len(self._reading) < 2 * self._workers and len(self._awaited) < most:
+        most = (1 + 2 * max(1, self.devices)) * self._batch_size
+        # One is decoded, one read, and two wait for the decoder.
+        while len(self._reading) < 4 * self.workers and len(self._awaited) < most:
             key, task = next(upcoming, (-1, None))
             if task is None:
                 return
@@ -128,6 +143,9 @@ class Run:
                 self._on_failed(self._reading.pop(key), self._decoding.pop(key, None), reason)
             case Vanished(key):
                 self._on_vanished(self._reading.pop(key))
+            case Loaded(devices, batch_size):
+                self.devices, self._batch_size = len(devices), batch_size
+                self.workers = self._workers_beside(devices[0])
             case Encoded():
                 self._on_encoded(event)
             case Broken(error) | ModelFailed(error):
@@ -226,13 +244,9 @@ class Run:
         failed = failure is not None and settled.file is not None
         self._settled.append(dataclasses.replace(settled, outcome="failed") if failed else settled)
 
-    @property
-    def _batch_size(self) -> int:
-        return min(model.batch_size for model in self._models)
-
     def _encode(self, encoders: Encoders) -> None:
         # A model that has nothing to do takes what there is; one that is busy gets a full batch to go on with.
-        size, devices = self._batch_size, len(self._models)
+        size, devices = self._batch_size, self.devices
         least = min(size, _LEAST_BATCH) if self._reading else 1
         while (self._batches < devices and len(self._decoded) >= least) or (
             self._batches < 2 * devices and len(self._decoded) >= size

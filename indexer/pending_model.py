@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from indexer.model import Model
 
 _SHIPPED = "compact"
+_SHIPPED_IMAGE_SIZE = 224
 _CHECKPOINT = Path(__file__).parent / "model" / "checkpoints" / _SHIPPED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PendingModel:
-    """A model of which only the identity is known so far."""
+    """A model of which nothing is known so far but what a run begins with."""
 
     identity: ModelIdentity
+    image_size: int
+    """As `indexer.model.Model.image_size`: photos are decoded before it is loaded."""
     _load: Callable[[], "Model"]
 
     def load(self) -> "Model":
@@ -34,7 +37,7 @@ class PendingModel:
         Raises as `indexer.model.load_model`, and CheckpointInvalid if it is another by now.
         """
         model = self._load()
-        if model.identity != self.identity:
+        if (model.identity, model.image_size) != (self.identity, self.image_size):
             raise CheckpointInvalid(f"The model {self.identity.name} has changed since the run began. Start again.")
         return model
 
@@ -50,7 +53,11 @@ def model_when_needed(name: str, device: str, *, compiled: bool = False) -> "Mod
 
         return load_model(name, device, compiled=compiled)
 
-    return PendingModel(shipped_identity(), load) if name == _SHIPPED and device in ("auto", "cpu") else load()
+    return (
+        PendingModel(shipped_identity(), _SHIPPED_IMAGE_SIZE, load)
+        if name == _SHIPPED and device in ("auto", "cpu")
+        else load()
+    )
 
 
 def shipped_identity() -> ModelIdentity:

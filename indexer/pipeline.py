@@ -1,12 +1,14 @@
 """Photos in, library out: one indexing run.
 
 Scan, compare with the catalog, read and decode in worker processes, encode in batches, commit. The stages overlap: the
-processes decode and the model encodes while the thread that called commits what is finished. That thread alone writes
+processes decode and the model encodes while the thread that called commits what is finished; the first photos are
+decoded while the model is loaded. That thread alone writes
 to the library, so it alone decides what is known, new, moved or failed.
 """
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import threading
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer._absent import AbsentFiles, not_mounted
+from indexer._run import Run
 from indexer._tally import Tally
 from indexer._task import Task
 from indexer.embedding import ModelIdentity
@@ -23,7 +26,7 @@ from indexer.errors import FolderNotFound, LibraryError
 from indexer.last_run import LastRun
 from indexer.library import IndexedFile, Library, Writer
 from indexer.pending_model import PendingModel
-from indexer.profile import Profile
+from indexer.profile import Profile, Worker
 from indexer.progress import Progress, ProgressMeter
 from indexer.scan import FolderChanges, FolderScan, compare, display_path, outermost, scan_folder
 
@@ -95,7 +98,6 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
     meter.enter("scanning")
     tally = Tally()
     timed = tally.stopwatch.timed
-    models: list[Model] = []
     notes: list[str] = []
     last = last or LastRun()
     with library.writer() as writer, _interrupt_sets(stop):
@@ -114,17 +116,15 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
         if not stop.is_set():
             with timed("run", "compare"):
                 tasks += _unembedded(writer, model.identity, last, tasks)
-        if tasks and not stop.is_set():
-            with timed("run", "load model"):
-                models = _loaded(model, devices, len(tasks))
         meter.enter("indexing", len(tasks))
-        if models:
-            from indexer._run import Run  # noqa: PLC0415 - imports PyTorch, as a model does
-
-            workers = workers or default_workers(models[0].device)
-            run = Run(writer, models, workers, absent, tally, meter, stop)
+        counts: dict[Worker, int] = {}
+        if tasks and not stop.is_set():
+            load = functools.partial(_loaded, model, devices, len(tasks))
+            beside = default_workers if workers is None else lambda _: workers
+            run = Run(writer, load, model.image_size, beside, absent, tally, meter, stop)
             with _vectors_saved_on_failure(writer):
                 run.index(tasks)
+            counts = {"decoders": run.workers, "model": max(1, run.devices)}
         meter.enter("saving")
         if not stop.is_set():
             notes += absent.settle()
@@ -134,7 +134,7 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
         notes += library.take_notes()
     meter.enter("done")
     seconds = time.monotonic() - started
-    profile = tally.stopwatch.profile(seconds, {"decoders": workers or 1, "model": len(models)})
+    profile = tally.stopwatch.profile(seconds, counts)
     return _summary(tally, profile, stop.is_set(), notes)
 
 

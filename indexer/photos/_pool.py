@@ -1,7 +1,8 @@
 """Decoder processes as the pipeline sees them: paths in, events out, and no photo can take the run down.
 
-Each process has a thread here that talks to it. A process that crashes or hangs is replaced, at the cost of the one
-photo it was reading.
+Each process has a thread here that talks to it, and reads the next file before it decodes one: so it need not wait
+until somebody has found out whether the next is wanted. A process that crashes or hangs is replaced, at the cost of the
+one photo it was busy with.
 """
 
 import contextlib
@@ -19,18 +20,19 @@ from typing import Self
 from indexer.errors import PhotoSeekError
 from indexer.photos._decode import DecodedPhoto
 from indexer.photos._memory import decoder_memory
-from indexer.photos._worker import Gone, Read, Unreadable, work
+from indexer.photos._worker import Gone, Later, Read, Step, Unreadable, work
 from indexer.profile import Stopwatch
 
 TIME_LIMIT = 60.0
 """Seconds for reading, and again for decoding, one photo. The slowest honest ones (large RAW) take a few."""
 _START_LIMIT = 120.0
 _TICK = 0.1
+_CHANGED = "the file changed while it was indexed; it is read again in the next run"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hashed:
-    """A file was read. Its decoder waits until `answer` is called."""
+    """A file was read. It is kept until `answer` is called; its decoder may wait for that."""
 
     key: int
     digest: str
@@ -95,19 +97,26 @@ class DecoderPool:
         seconds for reading, and again for decoding, one photo; ``memory_limit`` is bytes for both, on Linux only
         (`decoder_memory`).
         """
-        limits = _Limits(time_limit, memory_limit or decoder_memory(workers))
-        self._tasks: queue.SimpleQueue[tuple[int, Path]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[_Photo] = queue.SimpleQueue()
         self._closing = threading.Event()
-        watch = stopwatch or Stopwatch()
-        self._decoders = [
-            _Decoder(self._tasks, events, image_size, limits, watch, self._closing) for _ in range(workers)
+        self._limits = _Limits(time_limit, memory_limit)
+        self._outside = events, image_size, stopwatch or Stopwatch()
+        self._decoders: list[_Decoder] = []
+        self.grow(workers)
+
+    def grow(self, workers: int) -> None:
+        """Have at least so many processes; those that are added share their part of the memory with the others."""
+        limits = dataclasses.replace(self._limits, memory=self._limits.memory or decoder_memory(workers))
+        added = [
+            _Decoder(self._tasks, *self._outside, limits, self._closing) for _ in range(workers - len(self._decoders))
         ]
-        for decoder in self._decoders:
+        self._decoders += added
+        for decoder in added:
             decoder.start()
 
     def submit(self, key: int, path: Path) -> None:
         """Read a file; the events of it carry the key."""
-        self._tasks.put((key, path))
+        self._tasks.put(_Photo(key, path))
 
     def close(self) -> None:
         """End every process at once, and wait until they are gone."""
@@ -129,7 +138,17 @@ class DecoderPool:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Limits:
     seconds: float
-    memory: int
+    memory: int | None
+    """By default as many bytes as `decoder_memory` says."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Photo:
+    key: int
+    path: Path
+    digest: str | None = None
+    """Once `Hashed` has been told."""
+    answers: "queue.SimpleQueue[bool]" = dataclasses.field(default_factory=queue.SimpleQueue)
 
 
 class _CannotStartError(PhotoSeekError):
@@ -137,7 +156,11 @@ class _CannotStartError(PhotoSeekError):
 
 
 class _DiedError(Exception):
-    """The process crashed, or was stopped because it hung; the message is the reason for a person."""
+    """The process crashed; the message is the reason for a person."""
+
+
+class _HungError(_DiedError):
+    """The process took too long, and was stopped."""
 
 
 class _Decoder(threading.Thread):
@@ -145,11 +168,11 @@ class _Decoder(threading.Thread):
 
     def __init__(
         self,
-        tasks: "queue.SimpleQueue[tuple[int, Path]]",
+        tasks: "queue.SimpleQueue[_Photo]",
         events: "queue.SimpleQueue[object]",
         image_size: int,
-        limits: _Limits,
         stopwatch: Stopwatch,
+        limits: _Limits,
         closing: threading.Event,
     ) -> None:
         super().__init__(name="photoseek-decoder", daemon=True)
@@ -162,12 +185,19 @@ class _Decoder(threading.Thread):
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._starting = threading.Lock()
+        self._held: _Photo | None = None
+        """The one that the process has read."""
+        self._first: _Photo | None = None
+        """One that must be read before any other: again, or now that there is room for it."""
 
     def run(self) -> None:
         try:
             while not self._closing.is_set():
-                with contextlib.suppress(queue.Empty):
-                    self._read(*self._tasks.get(timeout=_TICK))
+                held, self._held = self._held, None
+                wanted = held if held is not None and self._answer(held.answers) else None
+                then = self._next(wait=wanted is None)
+                if wanted is not None or then is not None:
+                    self._step(wanted, then)
         except Exception as error:  # whatever it is must be told: the run waits for this thread
             if not self._closing.is_set():
                 self._events.put(Broken(error))
@@ -180,59 +210,91 @@ class _Decoder(threading.Thread):
             if self._process is not None and self._process.is_alive():
                 self._process.kill()
 
-    def _read(self, key: int, path: Path) -> None:
-        with self._stopwatch.timed("decoders", "start"):
-            connection = self._connected()
-        try:
-            self._converse(connection, key, path)
-        except _DiedError as error:
-            self._discard()
-            if not self._closing.is_set():
-                self._events.put(Failed(key, str(error)))
-
-    def _converse(self, connection: Connection, key: int, path: Path) -> None:
-        with self._stopwatch.timed("decoders", "read and digest"):
-            answer = self._ask(connection, str(path))
-        match answer:
-            case Read(digest, size, mtime_ns):
-                answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-                self._events.put(Hashed(key, digest, size, mtime_ns, answers))
-                wanted = self._answer(answers)
-            case Gone():
-                return self._events.put(Vanished(key))
-            case Unreadable(reason):
-                return self._events.put(Failed(key, reason))
-        if not wanted:
-            return self._decline(connection)
-        with self._stopwatch.timed("decoders", "decode"):
-            answer = self._ask(connection, True)
-        match answer:
-            case DecodedPhoto() as photo:
-                self._events.put(Decoded(key, photo))
-            case Unreadable(reason):
-                self._events.put(Failed(key, reason))
-        return None
-
     def _answer(self, answers: "queue.SimpleQueue[bool]") -> bool:
         while not self._closing.is_set():
             with contextlib.suppress(queue.Empty):
                 return answers.get(timeout=_TICK)
         return False
 
-    def _decline(self, connection: Connection) -> None:
+    def _next(self, wait: bool) -> _Photo | None:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
         try:
-            connection.send(False)
-        except OSError:  # it died while it waited, which costs nothing; the next file gets a new one
-            self._discard()
+            return self._tasks.get(timeout=_TICK) if wait else self._tasks.get_nowait()
+        except queue.Empty:
+            return None
 
-    def _ask(self, connection: Connection, message: object) -> object:
+    def _step(self, wanted: _Photo | None, then: _Photo | None) -> None:
+        """Decode the photo that was read, and before that read another."""
+        unread = then
+        with self._stopwatch.timed("decoders", "start"):
+            connection = self._connected()
         try:
-            connection.send(message)
+            self._tell(connection, Step(wanted is not None, None if then is None else str(then.path)))
+            if then is not None:
+                with self._stopwatch.timed("decoders", "read and digest"):
+                    answer = self._receive(connection)
+                unread = None
+                self._told_of_file(then, answer)
+            if wanted is not None:
+                with self._stopwatch.timed("decoders", "decode"):
+                    answer = self._receive(connection)
+                self._told_of_picture(wanted, answer)
+        except _DiedError as error:
+            # Reading a file can hang, but crashes nothing.
+            if wanted is not None and (unread is None or not isinstance(error, _HungError)):
+                self._replace(wanted, unread or self._held, str(error))
+            else:
+                self._replace(unread, wanted, str(error))
+                if wanted is not None:
+                    wanted.answers.put(True)  # as it was
+
+    def _told_of_file(self, photo: _Photo, answer: object) -> None:
+        match answer:
+            case Read(digest, size, mtime_ns) if photo.digest is None:
+                photo.digest, self._held = digest, photo
+                self._events.put(Hashed(photo.key, digest, size, mtime_ns, photo.answers))
+            case Read(digest) if digest == photo.digest:
+                self._held = photo
+            case Read() | Gone() if photo.digest is not None:
+                self._events.put(Failed(photo.key, _CHANGED))
+            case Gone():
+                self._events.put(Vanished(photo.key))
+            case Unreadable(reason):
+                self._events.put(Failed(photo.key, reason))
+            case Later():
+                self._first = photo
+
+    def _told_of_picture(self, photo: _Photo, answer: object) -> None:
+        match answer:
+            case DecodedPhoto():
+                self._events.put(Decoded(photo.key, answer))
+            case Unreadable(reason):
+                self._events.put(Failed(photo.key, reason))
+
+    def _replace(self, guilty: _Photo | None, innocent: _Photo | None, reason: str) -> None:
+        """End the process, at the cost of one photo; another that it had, or was to have, is read again."""
+        self._discard()
+        if self._closing.is_set() or guilty is None:
+            return
+        self._events.put(Failed(guilty.key, reason))
+        if innocent is not None:
+            self._held, self._first = None, innocent
+
+    def _tell(self, connection: Connection, step: Step) -> None:
+        try:
+            connection.send(step)
+        except OSError:  # it died while it waited
+            raise _DiedError(self._cause_of_death()) from None
+
+    def _receive(self, connection: Connection) -> object:
+        try:
             if connection.poll(self._limits.seconds):
                 return connection.recv()
         except Exception:  # the connection ended, or what came cannot be unpickled
             raise _DiedError(self._cause_of_death()) from None
-        raise _DiedError(f"reading it took longer than {self._limits.seconds:g} seconds and was stopped")
+        raise _HungError(f"reading it took longer than {self._limits.seconds:g} seconds and was stopped")
 
     def _connected(self) -> Connection:
         if self._connection is None:

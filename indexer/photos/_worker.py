@@ -1,4 +1,4 @@
-"""A decoder process: reads a file once, says what its digest is, and decodes it if that is wanted."""
+"""A decoder process: reads each file once, says what its digest is, and decodes it if that is wanted."""
 
 import hashlib
 import os
@@ -19,6 +19,8 @@ from indexer.photos._pillow import decoding
 _DIGEST_BYTES = 16
 _ATTEMPTS = 3
 _SECONDS_BETWEEN_ATTEMPTS = 0.2
+MOST_AHEAD = 32 << 20
+"""Bytes of a file that is read while another waits to be decoded; of a larger one there is no more than one."""
 
 
 class Read(NamedTuple):
@@ -40,23 +42,67 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+class Later(NamedTuple):
+    """The file is too large to be read ahead. Ask again when the one that was read is decoded."""
+
+
+class Step(NamedTuple):
+    """What a process is told: what to do with the file that it read last, and which to read next."""
+
+    decode: bool
+    then: str | None
+    """A path. It is read first: whether it is wanted can be found out while the other is decoded."""
+
+
 def work(connection: Connection, image_size: int, memory_limit: int) -> None:
     """Serve one connection until it closes, in no more than so many bytes of memory beyond what the process has now.
 
-    For each path received: send `Read`, `Gone` or `Unreadable`; after `Read`, receive whether to decode, and if so
-    send a `DecodedPhoto` or `Unreadable`.
+    For each `Step` received: for ``then``, send `Read`, `Gone`, `Unreadable` or `Later`; then, if told to ``decode``,
+    a `DecodedPhoto` or `Unreadable` of the file that was `Read` in the step before.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pipeline decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"  # LibRaw's; there is a process for every core already
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    limit_memory(memory_limit)
+    limit_memory(memory_limit + MOST_AHEAD)
     _silence_libraries()
+    held: _File | None = None
     try:
         connection.send(None)
         while True:
-            _serve_one(connection, Path(connection.recv()), image_size)
+            step: Step = connection.recv()
+            held = _take(connection, step, held if step.decode else None, image_size)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+class _File(NamedTuple):
+    data: bytes
+    suffix: str
+
+
+def _take(connection: Connection, step: Step, wanted: _File | None, image_size: int) -> _File | None:
+    """One step: reads a file, which is returned, and decodes the one before."""
+    ahead = None if step.then is None else _serve(connection, Path(step.then), MOST_AHEAD if wanted else None)
+    if wanted is not None:
+        connection.send(_decoded(wanted, image_size))
+    return ahead
+
+
+def _serve(connection: Connection, path: Path, most: int | None) -> _File | None:
+    """Read a file, unless it has more than so many bytes."""
+    answer: Read | Later | Gone | Unreadable
+    data = b""
+    try:
+        if most is not None and path.stat().st_size > most:
+            answer = Later()
+        else:
+            data, answer = _read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        answer = Gone()
+    except Exception as error:
+        answer = Unreadable(_why_unread(error))
+    connection.send(answer)
+    return _File(data, path.suffix.lower()) if isinstance(answer, Read) else None
 
 
 def _silence_libraries() -> None:
@@ -67,23 +113,10 @@ def _silence_libraries() -> None:
     os.close(nowhere)
 
 
-def _serve_one(connection: Connection, path: Path, image_size: int) -> None:
-    try:
-        data, read = _read(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return connection.send(Gone())
-    except Exception as error:
-        return connection.send(Unreadable(_why_unread(error)))
-    connection.send(read)
-    if connection.recv():
-        connection.send(_decoded(data, path.suffix.lower(), image_size))
-    return None
-
-
-def _decoded(data: bytes, suffix: str, image_size: int) -> DecodedPhoto | Unreadable:
+def _decoded(file: _File, image_size: int) -> DecodedPhoto | Unreadable:
     try:
         with decoding():
-            return decode(data, suffix, image_size)
+            return decode(file.data, file.suffix, image_size)
     except PhotoUnreadable as error:
         return Unreadable(str(error))
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from indexer._encoding import Encoded, Encoders, ModelFailed
+from indexer._encoding import Encoded, Encoders, Loaded, ModelFailed
+from indexer.errors import CheckpointInvalid
 from indexer.library import Library
 from indexer.model import ImageFeatures, Model, load_model, restored
 from indexer.pipeline import index_folders
@@ -47,10 +48,11 @@ def test_every_batch_comes_back_once_and_in_order(model: Model, elsewhere: bool)
     pixels = photos(model, 6)
     batches = [pixels[:1], pixels[1:3], pixels[3:4], pixels[4:]]
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([Elsewhere(model, -1) if elsewhere else model], events, Stopwatch()) as encoder:
+    with Encoders(lambda: [Elsewhere(model, -1) if elsewhere else model], events, Stopwatch()) as encoder:
         for number, batch in enumerate(batches):
             encoder.submit(tuple(f"{number}-{place}" for place in range(len(batch))), batch)
     exact = model.encode_images(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+    assert events.get_nowait() == Loaded(("cuda" if elsewhere else "cpu",), model.batch_size)
     place = 0
     for number, batch in enumerate(batches):
         event = events.get_nowait()
@@ -68,10 +70,12 @@ def test_every_batch_comes_back_once_and_in_order(model: Model, elsewhere: bool)
 def test_several_devices_share_the_batches(model: Model) -> None:
     pixels = photos(model, 12)
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([model, model.replica("cpu"), Elsewhere(model.replica("cpu"), -1)], events, Stopwatch()) as encoders:
+    models = [model, model.replica("cpu"), Elsewhere(model.replica("cpu"), -1)]
+    with Encoders(lambda: models, events, Stopwatch()) as encoders:
         for number, each in enumerate(pixels):
             encoders.submit((str(number),), [each])
     exact = model.encode_images(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).embeddings
+    assert events.get_nowait() == Loaded(("cpu", "cpu", "cuda"), model.batch_size)
     seen = set()
     for _ in pixels:
         event = events.get_nowait()
@@ -85,22 +89,34 @@ def test_several_devices_share_the_batches(model: Model) -> None:
 
 def test_a_device_that_waits_for_work_keeps_nothing_back(model: Model) -> None:
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([Elsewhere(model, -1), Elsewhere(model, -1)], events, Stopwatch()) as encoders:
+    with Encoders(lambda: [Elsewhere(model, -1), Elsewhere(model, -1)], events, Stopwatch()) as encoders:
         for number, each in enumerate(photos(model, 5)):
             encoders.submit((str(number),), [each])
-        told = [events.get(timeout=60) for _ in range(5)]
+        told = [events.get(timeout=60) for _ in range(6)]
     assert {event.digests[0] for event in told if isinstance(event, Encoded)} == set("01234")
 
 
 def test_a_model_that_fails_is_told(model: Model) -> None:
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
-    with Encoders([Elsewhere(model, 3)], events, Stopwatch()) as encoder:
+    with Encoders(lambda: [Elsewhere(model, 3)], events, Stopwatch()) as encoder:
         for number, each in enumerate(photos(model, 4)):
             encoder.submit((str(number),), [each])
     told = [events.get_nowait() for _ in range(events.qsize())]
     assert isinstance(told[-1], ModelFailed)
     assert str(told[-1].error) == "CUDA error"
-    assert all(isinstance(event, Encoded) for event in told[:-1])
+    assert all(isinstance(event, Encoded) for event in told[1:-1])
+
+
+def test_a_model_that_cannot_be_loaded_is_told() -> None:
+    def load() -> list[Model]:
+        raise CheckpointInvalid("changed")
+
+    events: queue.SimpleQueue[object] = queue.SimpleQueue()
+    with Encoders(load, events, Stopwatch()) as encoders:
+        encoders.submit(("a",), [])
+    (told,) = [events.get_nowait() for _ in range(events.qsize())]
+    assert isinstance(told, ModelFailed)
+    assert isinstance(told.error, CheckpointInvalid)
 
 
 def test_an_indexing_run_on_two_devices_gives_the_same_library(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Decoder processes that crash, hang, or are told to go."""
 
 import hashlib
+import multiprocessing
 import os
 import queue
 import signal
@@ -15,8 +16,19 @@ import pytest
 from PIL import Image
 
 from indexer.errors import PhotoSeekError
-from indexer.photos import Broken, Decoded, DecoderPool, Failed, Hashed, Vanished, decoder_memory, read_photo
+from indexer.photos import (
+    Broken,
+    Decoded,
+    DecodedPhoto,
+    DecoderPool,
+    Failed,
+    Hashed,
+    Vanished,
+    decoder_memory,
+    read_photo,
+)
 from indexer.photos._memory import LEAST, MOST
+from indexer.photos._worker import MOST_AHEAD, Later, Read, Step, work
 from tests.indexer.photos.pictures import quadrants, save
 from tests.limits import room_for_files
 
@@ -51,6 +63,23 @@ def next_hashed(events: Events) -> Hashed:
     event = events.get(timeout=60)
     assert isinstance(event, Hashed), event
     return event
+
+
+def outcomes(events: Events, count: int, said: int = 0) -> dict[int, object]:
+    """What becomes of so many photos, by key, when every one that is hashed is wanted; ``said`` were hashed before."""
+    told: dict[int, object] = {}
+    hashed: list[int] = []
+    while len(told) < count:
+        event = events.get(timeout=60)
+        if isinstance(event, Hashed):
+            hashed.append(event.key)
+            event.answer(True)
+        else:
+            assert isinstance(event, Decoded | Failed | Vanished), event
+            assert event.key not in told
+            told[event.key] = event
+    assert len(hashed) == len(set(hashed)) <= count - said
+    return told
 
 
 def test_what_is_hashed_is_what_is_decoded(pool: DecoderPool, events: Events, tmp_path: Path) -> None:
@@ -128,11 +157,28 @@ def test_a_crash_costs_one_photo(
     assert isinstance(failed, Failed)
     assert failed.key == 0
     assert reason in failed.reason
-    for key in (1, 2):
-        next_hashed(events).answer(True)
-        decoded = events.get(timeout=60)
-        assert isinstance(decoded, Decoded)
-        assert decoded.key == key
+    assert [type(event) for _, event in sorted(outcomes(events, 2).items())] == [Decoded, Decoded]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_crash_does_not_cost_the_photo_that_was_read_ahead(
+    pool: DecoderPool, events: Events, tmp_path: Path, changed: bool
+) -> None:
+    pool.submit(0, save(Image.new("L", (12_000, 9_000)), tmp_path / "0.png"))
+    pool.submit(1, save(quadrants(), tmp_path / "1.png"))
+    next_hashed(events).answer(True)
+    ahead = next_hashed(events)  # while the first is decoded
+    if changed:
+        save(Image.new("RGB", (50, 50)), tmp_path / "1.png")
+    children()[0].kill()
+    ahead.answer(True)
+    told = outcomes(events, 2, said=2)
+    assert isinstance(told[0], Failed)
+    if changed:
+        assert told[1] == Failed(1, "the file changed while it was indexed; it is read again in the next run")
+    else:
+        assert isinstance(told[1], Decoded)
+        assert told[1].photo.facts.width == quadrants().width
 
 
 def test_a_hang_costs_one_photo(events: Events, tmp_path: Path) -> None:
@@ -149,22 +195,64 @@ def test_a_hang_costs_one_photo(events: Events, tmp_path: Path) -> None:
         assert isinstance(events.get(timeout=60), Decoded)
 
 
+def test_a_hang_of_the_disk_costs_the_photo_that_is_read(events: Events, tmp_path: Path) -> None:
+    with DecoderPool(1, 32, events, time_limit=3.0) as pool:
+        pool.submit(0, save(quadrants(), tmp_path / "0.png"))
+        hashed = next_hashed(events)
+        pool.submit(1, save(quadrants(), tmp_path / "1.png"))
+        children()[0].suspend()
+        hashed.answer(True)
+        told = outcomes(events, 2, said=1)
+    assert told[1] == Failed(1, "reading it took longer than 3 seconds and was stopped")
+    assert isinstance(told[0], Decoded)
+
+
+def test_a_large_file_is_not_read_beside_another(tmp_path: Path) -> None:
+    small, large = (str(save(quadrants(*size), tmp_path / f"{size[0]}.bmp")) for size in ((60, 40), (4000, 3000)))
+    assert Path(large).stat().st_size > MOST_AHEAD
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(theirs, 32, 1 << 30))
+    process.start()
+    theirs.close()
+    answers: list[type] = []
+    with ours:
+        assert ours.recv() is None
+        for step, count in (
+            (Step(False, small), 1),
+            (Step(True, large), 2),
+            (Step(False, large), 1),
+            (Step(True, small), 2),
+            (Step(False, small), 1),
+        ):
+            ours.send(step)
+            answers += [type(ours.recv()) for _ in range(count)]
+    process.join(60)
+    assert process.exitcode == 0
+    assert answers == [Read, Later, DecodedPhoto, Read, Read, DecodedPhoto, Read]
+
+
+def test_more_processes_join(events: Events, tmp_path: Path) -> None:
+    with DecoderPool(1, 32, events) as pool:
+        pool.submit(0, save(quadrants(), tmp_path / "0.png"))
+        next_hashed(events)  # and let it wait
+        pool.grow(2)
+        pool.grow(1)
+        pool.submit(1, tmp_path / "0.png")
+        assert next_hashed(events).key == 1
+        assert len(children()) == 2
+    assert not children()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit that holds")
 def test_a_file_that_balloons_costs_one_photo(events: Events, tmp_path: Path) -> None:
     with DecoderPool(1, 32, events, memory_limit=200 << 20) as pool:
         for key, side in enumerate((100, 12_000, 200)):  # the second: 18 KB on disk, 600 MB as colours
             pool.submit(key, save(Image.new("1", (side, side)), tmp_path / f"{key}.png"))
-        outcomes: list[object] = []
-        while len(outcomes) < 3:
-            event = events.get(timeout=60)
-            if isinstance(event, Hashed):
-                event.answer(True)
-            else:
-                outcomes.append(event)
+        told = outcomes(events, 3)
         (process,) = children()
         assert process.memory_info().rss < 600 << 20
-    assert outcomes[1] == Failed(1, "not enough memory to decode the picture")
-    assert [type(outcome) for outcome in outcomes] == [Decoded, Failed, Decoded]
+    assert told[1] == Failed(1, "not enough memory to decode the picture")
+    assert [type(told[key]) for key in range(3)] == [Decoded, Failed, Decoded]
 
 
 @pytest.mark.parametrize("spare", [0, 2, 4])
@@ -211,7 +299,7 @@ def test_one_of_many_decoders_reads_100_megapixels(events: Events, tmp_path: Pat
         assert isinstance(events.get(timeout=120), Decoded)
         (process,) = children()
         limit, _ = process.rlimit(psutil.RLIMIT_AS)
-        assert limit - process.memory_info().vms <= decoder_memory(64)
+        assert limit - process.memory_info().vms <= decoder_memory(64) + MOST_AHEAD
 
 
 @pytest.mark.timeout(60)
