@@ -1,18 +1,21 @@
 """How fast photos are indexed: the naive loop, the model alone, and ours; and what each way to decode a JPEG costs.
 
-    python scripts/bench_index.py --photos 200          # a table of ratios; --json prints the figures
+    python scripts/bench_index.py --photos 1000         # a table of ratios; --json prints the figures
     python scripts/bench_index.py --rescan 100000       # a folder in which nothing has changed, beside `find`
     python scripts/bench_index.py --smallest            # a handful of each, to see that it runs
 
 With --plots FOLDER, also index-rate.png and index-rescan.png there.
 
 The JPEGs, of 12 and of 0.2 megapixels, are made of the sample library's photographs. What is compared runs one after
-the other, on the same cores. Ours is the command, from start to end, less the time in which it loads the model.
-"Apart": the model, alone or in the command, has only as many threads as the decoders leave cores. simplejpeg is
-compared where it is installed; for pillow-simd, install it in place of Pillow and run again.
+the other, on the same cores. Ours is the command: its rate over the second half of the photos, by when they were
+recorded, and what the whole of it takes beyond that, from its start to its end (Python, the model, decoders that
+start). "Apart": the model, alone or in the command, has only as many threads as the decoders leave cores. Decoding
+alone: what the decoder processes would make on cores of their own. simplejpeg is compared where it is installed; for
+pillow-simd, install it in place of Pillow and run again.
 """
 
 import argparse
+import datetime
 import hashlib
 import importlib
 import importlib.util
@@ -49,7 +52,7 @@ SIZES = {"12 MP": (4000, 3000), "0.2 MP": (512, 384)}
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=200, help="of each size")
+    parser.add_argument("--photos", type=int, default=1000, help="of each size")
     parser.add_argument("--rescan", type=int, metavar="FILES", help="measure only a folder without changes")
     parser.add_argument("--smallest", action="store_true", help="a handful of photos and files")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write PNG files there")
@@ -59,9 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="photoseek-bench-") as directory:
         if options.rescan is None:
-            model = load_model("compact", "cpu")
             for name, size in SIZES.items():
-                measured[name] = measure(Path(directory) / name, model, size, count)
+                measured[name] = measure(Path(directory) / name, size, count)
         if options.rescan is not None or options.smallest:
             measured["rescan"] = rescan(Path(directory) / "rescan", options.rescan or 20)
     if options.plots is not None:
@@ -95,43 +97,55 @@ def plot(folder: Path, measured: Mapping[str, Mapping[str, float]]) -> None:
         plots.bars(folder / "index-rescan.png", f"ms for {figures['files']:,.0f} unchanged files", spent)
 
 
-def measure(directory: Path, model: Model, size: tuple[int, int], count: int) -> dict[str, float]:
+def measure(directory: Path, size: tuple[int, int], count: int) -> dict[str, float]:
     """Ratios first, then photos a second, then milliseconds of one core for a photo."""
     photos = make_photos(directory / "photos", size, count)
-    some = photos[: 2 * model.batch_size]
-    cores = torch.get_num_threads()
-    apart = max(1, cores - default_workers(model.device))
-    alone, model_ms = alone_per_s(model, some)
-    ours, waited = indexed_per_s(directory / "photos", directory / "library", cores)
-    naive = naive_per_s(model, photos[: max(1, count // 8)], directory / "naive.sqlite")
+    model = load_model("compact", "cpu")
+    decoders, cores = default_workers("cpu"), torch.get_num_threads()
+    apart = max(1, cores - decoders)
+    alone, model_ms = alone_per_s(model, photos[: 2 * model.batch_size])
+    ours = indexed(directory / "photos", directory / "library", cores)
+    naive = naive_per_s(model, photos[: max(1, min(50, count // 8))], directory / "naive.sqlite")
     torch.set_num_threads(apart)
-    # A model keeps the number of threads that it had at its first photo.
-    alone_apart, _ = alone_per_s(model.replica(model.device), some)
+    # Another: a model takes the number of threads that there is when it is loaded.
+    alone_apart, _ = alone_per_s(load_model("compact", "cpu"), photos[: 2 * model.batch_size])
     torch.set_num_threads(cores)
-    ours_apart, waited_apart = indexed_per_s(directory / "photos", directory / "apart", apart)
-    reading_ms = 1000 * min(spent(lambda: read_photo(photos[0], model.image_size))[1] for _ in range(5))
+    ours_apart = indexed(directory / "photos", directory / "apart", apart)
+    some = photos[:16]
+    reading_ms = min(1000 * spent(lambda: read_all(some, model.image_size))[1] / len(some) for _ in range(3))
+    decoding = decoders * 1000 / reading_ms
     return {
-        "ours / model alone": ours / alone,
-        "ours / model alone, apart": ours_apart / alone_apart,
-        "ours / naive loop": ours / naive,
-        "model waited": waited,
-        "model waited, apart": waited_apart,
+        "ours / model alone": ours["photos/s"] / alone,
+        "ours / model alone, apart": ours_apart["photos/s"] / alone_apart,
+        "ours / the slower of model and decoding, apart": ours_apart["photos/s"] / min(alone_apart, decoding),
+        "ours / naive loop": ours["photos/s"] / naive,
+        "cores of decoding for one of the model": reading_ms / model_ms,
         "reading, of reading and model": reading_ms / (reading_ms + model_ms),
-        "ours, photos/s": ours,
-        "model alone, photos/s": alone,
         "naive loop, photos/s": naive,
-        "ours apart, photos/s": ours_apart,
+        "model alone, photos/s": alone,
         "model alone apart, photos/s": alone_apart,
-        "decoder processes": default_workers(model.device),
+        "decoding alone, photos/s": decoding,
+        "decoder processes": decoders,
+        **{f"ours, {figure}": value for figure, value in ours.items()},
+        **{f"ours apart, {figure}": value for figure, value in ours_apart.items()},
         "model, ms": model_ms,
         "reading with thumbnail, ms": reading_ms,
         **{f"{name}, ms": cost for name, cost in decoding_ms(photos[0].read_bytes(), model.image_size).items()},
     }
 
 
-def indexed_per_s(photos: Path, library: Path, threads: int) -> tuple[float, float]:
-    """Photos a second of `photoseek index` into a new library, and the share of the time for which its model waited."""
+def read_all(photos: Sequence[Path], image_size: int) -> None:
+    """What a decoder does of them, one after the other, but for the digest."""
+    for path in photos:
+        read_photo(path, image_size)
+
+
+def indexed(photos: Path, library: Path, threads: int) -> dict[str, float]:
+    """Of `photoseek index` into a new library: photos a second of its second half and of the whole command, seconds
+    beyond the former, and the share of the run for which its model waited.
+    """
     command = [sys.executable, "-m", "ui.cli", "index", str(photos), "--library", str(library)]
+    started = time.perf_counter()
     done = subprocess.run(
         [*command, "--device", "cpu", "--profile", "--json"],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
@@ -139,10 +153,26 @@ def indexed_per_s(photos: Path, library: Path, threads: int) -> tuple[float, flo
         stderr=subprocess.DEVNULL,
         check=True,
     )
+    seconds = time.perf_counter() - started
     summary = json.loads(done.stdout)
-    took = {(each["worker"], each["stage"]): each["seconds"] for each in summary["profile"]["stages"]}
-    seconds = summary["seconds"] - took["run", "load model"]
-    return summary["embedded"] / seconds, 1 - took["model", "encode"] / seconds
+    waited = {each["worker"]: each["share"] for each in summary["profile"]["stages"] if each["stage"] == "wait"}
+    rate = _second_half_per_s(library) or summary["embedded"] / summary["seconds"]
+    return {
+        "photos/s": rate,
+        "photos/s of the whole command": summary["embedded"] / seconds,
+        "s to start": seconds - summary["embedded"] / rate,
+        "share that the model waited": waited["model"],
+    }
+
+
+def _second_half_per_s(library: Path) -> float | None:
+    """Photos a second; None of too few of them to tell."""
+    with sqlite3.connect(library / "catalog.sqlite") as connection:
+        rows = connection.execute("SELECT recorded_at FROM photo ORDER BY recorded_at").fetchall()
+    moments = [datetime.datetime.fromisoformat(row[0]) for row in rows]
+    half, end = moments[len(moments) // 2], moments[-1]
+    later = sum(moment > half for moment in moments)
+    return later / (end - half).total_seconds() if later else None
 
 
 def make_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:

@@ -15,8 +15,9 @@ def test_prints_every_figure_as_json_and_draws_them(capsys: pytest.CaptureFixtur
     assert list(measured) == ["12 MP", "0.2 MP", "rescan"]
     for name in "12 MP", "0.2 MP":
         assert {
-            "ours / model alone", "ours / model alone, apart", "ours / naive loop", "model waited",
-            "reading, of reading and model", "Pillow, draft, ms",
+            "ours / model alone", "ours / model alone, apart", "ours / the slower of model and decoding, apart",
+            "ours / naive loop", "ours apart, s to start", "ours apart, share that the model waited",
+            "ours, photos/s of the whole command", "cores of decoding for one of the model", "Pillow, draft, ms",
         } < measured[name].keys()  # fmt: skip
     assert {"in process / find", "in process / find, processor time", "command / find"} < measured["rescan"].keys()
     assert all(value > 0 for figures in measured.values() for value in figures.values())
