@@ -12,7 +12,7 @@ from indexer.errors import CheckpointInvalid
 GRAPH = Path(__file__).parent / "encode_images.onnx"
 """Made of the network by scripts/export_compact.py: its operations, without its weights."""
 
-# More at once are no faster, and what they take is not given back: 9 MB a photo.
+# More at once are no faster, and what they take is not given back: 10 MB a photo.
 _MOST_ROWS = 16
 
 
