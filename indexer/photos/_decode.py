@@ -14,6 +14,8 @@ from indexer.photos._pillow import Opened
 
 THUMBNAIL_SIDE = 512
 """Longest side of a thumbnail, in pixels."""
+_LEAST_THUMBNAIL_SIDE = 480
+"""So small a thumbnail will do, where it takes less time to make than one of `THUMBNAIL_SIDE`."""
 _THUMBNAIL_QUALITY = 78
 
 
@@ -75,13 +77,24 @@ def _thumbnail(opened: Opened) -> bytes:
     # A RAW preview may be smaller than the picture; it is not enlarged either.
     if size[0] > opened.image.width:
         size = thumbnail_size(*opened.image.size)
-    # Two steps, the first a box: half the time of one over all pixels. Lanczos would take twice the time, and differ
-    # from this by a quarter of what the compression does to it.
-    small = opened.image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
+    # Else in two steps, the first a box: half the time of one over all pixels. Lanczos would take twice the time, and
+    # differ from this by a quarter of what the compression does to it.
+    small = _whole_steps(opened.image) or opened.image.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
     encoded = io.BytesIO()
     # The default method 4 takes four times the time, for a file a fifth smaller.
     small.save(encoded, "WEBP", quality=_THUMBNAIL_QUALITY, method=0)
     return encoded.getvalue()
+
+
+def _whole_steps(image: Image.Image) -> Image.Image | None:
+    """The image made smaller by a whole number, if that gives a thumbnail: each pixel is the mean of a square.
+
+    Photos of 12 and of 48 megapixels, which phones take, are decoded 1,000 pixels wide: half of that takes a sixth of
+    the time in which a filter makes 512 pixels of it.
+    """
+    side = max(image.size)
+    factor = -(-side // THUMBNAIL_SIDE)
+    return image.reduce(factor) if factor > 1 and side >= factor * _LEAST_THUMBNAIL_SIDE else None
 
 
 def _facts(opened: Opened) -> PhotoFacts:

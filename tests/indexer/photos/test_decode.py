@@ -45,15 +45,19 @@ class TestThumbnail:
     @pytest.mark.parametrize(
         ("size", "expected"),
         [
-            ((2000, 1000), (512, 256)),
-            ((1000, 2000), (256, 512)),
+            ((2000, 1000), (500, 250)),
+            ((1000, 2000), (250, 500)),
+            ((4032, 3024), (504, 378)),
+            ((1024, 768), (512, 384)),
+            ((961, 641), (481, 321)),
+            ((958, 638), (512, 341)),
             ((513, 512), (512, 511)),
             ((300, 200), (300, 200)),
-            ((4000, 1), (512, 1)),
+            ((4000, 1), (500, 1)),
         ],
     )
     @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-    def test_fits_512_and_is_never_enlarged_or_stretched(
+    def test_fits_512_is_nearly_as_large_and_never_enlarged_or_stretched(
         self, tmp_path: Path, suffix: str, size: tuple[int, int], expected: tuple[int, int]
     ) -> None:
         photo = read_photo(save(quadrants(*size), tmp_path / f"a{suffix}"), 32)
