@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer._absent import AbsentFiles, not_mounted
-from indexer._run import Run
 from indexer._tally import Tally
 from indexer._task import Task
 from indexer.embedding import ModelIdentity
@@ -119,6 +118,8 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
         meter.enter("indexing", len(tasks))
         counts: dict[Worker, int] = {}
         if tasks and not stop.is_set():
+            from indexer._run import Run  # noqa: PLC0415 - imports Pillow, which a run without changes does without
+
             load = functools.partial(_loaded, model, devices, len(tasks))
             beside = default_workers if workers is None else lambda _: workers
             run = Run(writer, load, model.image_size, beside, absent, tally, meter, stop)

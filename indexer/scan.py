@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.library import KnownFile
-from indexer.photos import SUPPORTED
+from indexer.suffixes import SUPPORTED
 
 
 class FoundFile(NamedTuple):

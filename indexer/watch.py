@@ -10,10 +10,10 @@ from watchfiles import Change, watch
 from indexer.last_run import LastRun
 from indexer.library import Library
 from indexer.pending_model import PendingModel
-from indexer.photos import is_supported
 from indexer.pipeline import IndexSummary, index_folders
 from indexer.progress import Progress
 from indexer.scan import outermost
+from indexer.suffixes import is_supported
 
 if TYPE_CHECKING:
     from indexer.model import Model

@@ -141,7 +141,6 @@ def index(
     from indexer.library import Library
     from indexer.pending_model import model_when_needed
     from indexer.pipeline import index_folders
-    from indexer.watch import watch_folders
     from ui._cli_progress import progress_view
 
     with Library.create(library) as opened, progress_view() as view:
@@ -158,6 +157,8 @@ def index(
             report.print_summary(summary, as_json, profile)
 
         if watch:
+            from indexer.watch import watch_folders
+
             watch_folders(opened, needed, folders, on_summary=tell, stop=threading.Event(), on_progress=show)
             raise typer.Exit(_INTERRUPTED)
         summary = index_folders(opened, needed, folders, on_progress=show, prune=prune)

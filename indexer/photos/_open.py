@@ -8,8 +8,8 @@ from typing import BinaryIO
 from PIL import Image
 
 from indexer.errors import PhotoUnreadable
-from indexer.photos._formats import RAW_SUFFIXES
 from indexer.photos._pillow import Needed, Opened, open_pillow
+from indexer.suffixes import RAW_SUFFIXES
 
 MAX_BYTES = 1 << 30
 """The largest file that is read."""
