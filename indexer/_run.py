@@ -16,7 +16,7 @@ from indexer._encoding import Encoded, Encoders, Loaded, ModelFailed
 from indexer._tally import Outcome, Tally
 from indexer._task import Task
 from indexer.library import IndexedFile, KnownContent, NewContent, Writer
-from indexer.photos import Broken, Decoded, DecodedPhoto, DecoderPool, Failed, Hashed, Vanished
+from indexer.photos import Broken, Decoded, DecodedPhoto, DecoderPool, Failed, Hashed, Vanished, decoder_memory
 from indexer.progress import ProgressMeter
 from indexer.scan import display_path
 
@@ -105,9 +105,13 @@ class Run:
         self._claimed = {task.before.photo_id for task in tasks if task.before is not None}
         upcoming = iter(enumerate(tasks))
         stopwatch = self._tally.stopwatch
+        # Also those that come when the model is on a GPU keep, together with the others, to their part of the memory.
+        memory = decoder_memory(max(map(self._workers_beside, ("cpu", "cuda"))))
         with (
             Encoders(self._load, self._events, stopwatch) as encoders,
-            DecoderPool(self.workers, self._image_size, self._events, stopwatch=stopwatch) as decoders,
+            DecoderPool(
+                self.workers, self._image_size, self._events, memory_limit=memory, stopwatch=stopwatch
+            ) as decoders,
         ):
             self._feed(decoders, upcoming)
             while not self._stop.is_set() and (self._reading or self._awaited):

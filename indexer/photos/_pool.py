@@ -99,16 +99,16 @@ class DecoderPool:
         """
         self._tasks: queue.SimpleQueue[_Photo] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._limits = _Limits(time_limit, memory_limit)
+        self._limits = _Limits(time_limit, memory_limit or decoder_memory(workers))
         self._outside = events, image_size, stopwatch or Stopwatch()
         self._decoders: list[_Decoder] = []
         self.grow(workers)
 
     def grow(self, workers: int) -> None:
-        """Have at least so many processes; those that are added share their part of the memory with the others."""
-        limits = dataclasses.replace(self._limits, memory=self._limits.memory or decoder_memory(workers))
+        """Have at least so many processes, each with as much memory as those before."""
         added = [
-            _Decoder(self._tasks, *self._outside, limits, self._closing) for _ in range(workers - len(self._decoders))
+            _Decoder(self._tasks, *self._outside, self._limits, self._closing)
+            for _ in range(workers - len(self._decoders))
         ]
         self._decoders += added
         for decoder in added:
@@ -138,8 +138,7 @@ class DecoderPool:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Limits:
     seconds: float
-    memory: int | None
-    """By default as many bytes as `decoder_memory` says."""
+    memory: int
 
 
 @dataclasses.dataclass(slots=True)
