@@ -29,6 +29,8 @@ class Loaded:
     """Where: each encodes a batch at a time."""
     batch_size: int
     """Photos that each encodes at once."""
+    queries: NDArray[np.float32] | None = None
+    """(q, 256), of the texts that were asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,17 +57,21 @@ class Encoders:
     """
 
     def __init__(
-        self, load: "Callable[[], Sequence[Model]]", events: "queue.SimpleQueue[object]", stopwatch: Stopwatch
+        self,
+        load: "Callable[[], Sequence[Model]]",
+        events: "queue.SimpleQueue[object]",
+        stopwatch: Stopwatch,
+        texts: Sequence[str] = (),
     ) -> None:
         """``load`` returns the same checkpoint on each of several devices; it is called in a thread of its own. First
-        `Loaded` is put into ``events``, then every `Encoded`, in no certain order when there are several devices. After
-        `ModelFailed` there is nothing more of that device.
+        `Loaded` is put into ``events``, with the embeddings of ``texts``, then every `Encoded`, in no certain order
+        when there are several devices. After `ModelFailed` there is nothing more of that device.
         """
         self._events = events
         self._stopwatch = stopwatch
         self._batches: queue.SimpleQueue[tuple[tuple[str, ...], list[NDArray[np.uint8]]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._loader = threading.Thread(target=self._load, args=(load,), name="photoseek-loader", daemon=True)
+        self._loader = threading.Thread(target=self._load, args=(load, texts), name="photoseek-loader", daemon=True)
         self._loader.start()
 
     def submit(self, digests: tuple[str, ...], pixels: list[NDArray[np.uint8]]) -> None:
@@ -84,15 +90,16 @@ class Encoders:
         for thread in self._threads:
             thread.join()
 
-    def _load(self, load: "Callable[[], Sequence[Model]]") -> None:
+    def _load(self, load: "Callable[[], Sequence[Model]]", texts: Sequence[str]) -> None:
         try:
             with self._stopwatch.timed("model", "load"):
                 models = load()
+                queries = models[0].encode_texts(texts).float().cpu().numpy() if texts else None
         except BaseException as error:  # raised again where the run waits for it
             self._events.put(ModelFailed(error))
             return
         batch_size = min(model.batch_size for model in models)
-        self._events.put(Loaded(tuple(model.device for model in models), batch_size))
+        self._events.put(Loaded(tuple(model.device for model in models), batch_size, queries))
         self._threads = [
             threading.Thread(target=self._run, args=(model,), name=f"photoseek-encoder-{number}", daemon=True)
             for number, model in enumerate(models)

@@ -19,6 +19,7 @@ from indexer.library import IndexedFile, KnownContent, NewContent, Writer
 from indexer.photos import Broken, Decoded, DecodedPhoto, DecoderPool, Failed, Hashed, Vanished, decoder_memory
 from indexer.progress import ProgressMeter
 from indexer.scan import display_path
+from indexer.typical_queries import TYPICAL_QUERIES
 
 if TYPE_CHECKING:
     from indexer.model import Model
@@ -103,12 +104,13 @@ class Run:
         """Index the files, until done or stopped. What is committed by then stays."""
         # The row of a path that is read in this run is not free for a moved file.
         self._claimed = {task.before.photo_id for task in tasks if task.before is not None}
+        texts = TYPICAL_QUERIES if self._writer.wants_queries(len(tasks)) else ()
         upcoming = iter(enumerate(tasks))
         stopwatch = self._tally.stopwatch
         # Also those that come when the model is on a GPU keep, together with the others, to their part of the memory.
         memory = decoder_memory(max(map(self._workers_beside, ("cpu", "cuda"))))
         with (
-            Encoders(self._load, self._events, stopwatch) as encoders,
+            Encoders(self._load, self._events, stopwatch, texts) as encoders,
             DecoderPool(
                 self.workers, self._image_size, self._events, memory_limit=memory, stopwatch=stopwatch
             ) as decoders,
@@ -147,9 +149,11 @@ class Run:
                 self._on_failed(self._reading.pop(key), self._decoding.pop(key, None), reason)
             case Vanished(key):
                 self._on_vanished(self._reading.pop(key))
-            case Loaded(devices, batch_size):
+            case Loaded(devices, batch_size, queries):
                 self.devices, self._batch_size = len(devices), batch_size
                 self.workers = self._workers_beside(devices[0])
+                if queries is not None:
+                    self._writer.keep_queries(queries)
             case Encoded():
                 self._on_encoded(event)
             case Broken(error) | ModelFailed(error):

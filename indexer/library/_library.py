@@ -115,7 +115,7 @@ class Library:
         """The model that searches use; None for a library that never had one."""
         with Session(self._engine) as session:
             model = catalog.active_model(session)
-            return None if model is None else catalog.identity(model)
+            return None if model is None else model.identity
 
     def models(self) -> list[ModelRecord]:
         """The models whose vectors it holds."""
@@ -158,7 +158,7 @@ class Library:
                 format_version=FORMAT_VERSION,
                 **overview.counts(session),
                 folders=overview.folder_statuses(session),
-                model=None if model is None else catalog.identity(model),
+                model=None if model is None else model.identity,
                 vectors=embedded * QUERY_TOKENS,
                 index_kind=kind,
                 index_ram_bytes=ram_bytes,

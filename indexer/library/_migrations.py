@@ -111,9 +111,22 @@ def _limit_match_features(connection: Connection) -> None:
     shutil.rmtree(sqlite.directory(connection) / "features", ignore_errors=True)
 
 
+def _keep_typical_queries(connection: Connection) -> None:
+    metadata = MetaData()
+    Table("model", metadata, Column("id", Integer, primary_key=True))
+    queries = Table(
+        "typical_queries",
+        metadata,
+        Column("model_id", ForeignKey("model.id", ondelete="CASCADE"), primary_key=True),
+        Column("vectors", LargeBinary, nullable=False),
+    )
+    queries.create(connection)
+
+
 MIGRATIONS: Mapping[int, Migration] = {
     1: _create_tables,
     2: _limit_match_features,
+    3: _keep_typical_queries,
 }
 """By the format version that each leads to."""
 FORMAT_VERSION = max(MIGRATIONS)

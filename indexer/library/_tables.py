@@ -133,6 +133,15 @@ class ModelRow(Base):
     active: Mapped[bool]
 
 
+class TypicalQueries(Base):
+    """What people type, by a model: an index is made and measured by it. Made again if it is lost."""
+
+    __tablename__ = "typical_queries"
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id", ondelete="CASCADE"), primary_key=True)
+    vectors: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class Embedding(Base):
     """The vectors of a picture, in a table of their own so that no scan of facts drags them along."""
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import (
     ColumnElement,
     Engine,
@@ -34,7 +35,7 @@ from indexer.library._folders import canonical, homes, prefix
 from indexer.library._opening import require_catalog
 from indexer.library._recording import record_contents, record_files
 from indexer.library._records import IndexedFile, KnownContent, KnownFile, NewContent, Unembedded
-from indexer.library._tables import CatalogState, Content, Embedding, Folder, ModelRow, Photo
+from indexer.library._tables import CatalogState, Content, Embedding, Folder, ModelRow, Photo, TypicalQueries
 
 
 class Writer:
@@ -50,7 +51,7 @@ class Writer:
         self._vectors = vectors
         with Session(engine) as session:
             active = catalog.active_model(session)
-        self._model = None if active is None else catalog.identity(active)
+        self._model = None if active is None else active.identity
         self._model_id = None if active is None else active.id
         self._forget_contents_without_photos()
 
@@ -64,6 +65,26 @@ class Writer:
                 model.active = True
             session.flush()
             self._model, self._model_id = identity, model.id
+
+    def wants_queries(self, coming: int) -> bool:
+        """Whether typical queries by the model in use are to be kept: of so many files more, an index may be made by
+        them, and there are none.
+        """
+        with Session(self._engine) as session:
+            if self._model_id is None or catalog.typical_queries(session, self._model_id) is not None:
+                return False
+            count = select(func.count()).where(Embedding.model_id == self._model_id)
+            return session.scalars(count).one() + coming > self._vectors.exact_up_to
+
+    def keep_queries(self, queries: NDArray[np.float32]) -> None:
+        """Keep (q, 256), of unit length, of what people type, by the model in use: an index is made and measured by it.
+
+        Raises ValueError for another shape, or values that are not finite.
+        """
+        if queries.ndim != 2 or queries.shape[1] != EMBEDDING_SIZE or not np.isfinite(queries).all():
+            raise ValueError("queries have 256 finite values each")
+        with self._changing() as session:
+            session.merge(TypicalQueries(model_id=self._model_id, vectors=queries.astype("<f4").tobytes()))
 
     def activate(self, identity: ModelIdentity) -> None:
         """Searches use this model from now on."""

@@ -609,3 +609,19 @@ class TestAnotherModel:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_there_is_always_a_decoder(device: str) -> None:
     assert 1 <= default_workers(device) <= max(1, os.cpu_count() or 1)
+
+
+def test_a_library_that_grows_large_keeps_typical_queries_to_make_its_index_by(
+    library: Library, model: Model, photos: Path
+) -> None:
+    for number in range(33):
+        make(photos / f"{number}.png", seed=number)
+    with Library.open(library.directory, exact_up_to=32) as large:
+        index_folders(large, model, [photos], workers=1)
+        status = large.status()
+        assert status.index_kind.startswith("compressed")
+        (text,) = model.encode_texts(["a dog catching a ball"]).numpy()
+        assert len(large.nearest(text, 10)) == 10
+        with large.writer() as writer:
+            assert not writer.wants_queries(10**9)
+        assert large.verify().findings == ()

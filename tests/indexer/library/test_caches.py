@@ -240,6 +240,7 @@ def test_features_of_format_1_are_dropped(library: Library, ids: list[int]) -> N
     library.close()
     with closing(sqlite3.connect(library.directory / "catalog.sqlite")) as connection:
         connection.execute("ALTER TABLE catalog_state DROP COLUMN match_cache_bytes")
+        connection.execute("DROP TABLE typical_queries")
         connection.execute("PRAGMA user_version = 1")
     old = np.random.default_rng(0).standard_normal((50, 256)).astype("<f2").tobytes()
     data = struct.pack("<II", 50, 256) + old
