@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import faiss
 import numpy as np
@@ -14,6 +16,18 @@ from indexer.library._blocks import BITS, BLOCK_BYTES, Blocks
 _POOL = ThreadPoolExecutor(os.cpu_count(), "codes")
 _PART = 2048
 """Pictures whose blocks one thread gathers and scans at once: 4 MB, which stay in a processor's cache."""
+
+_WIDTH = 2048
+"""Vectors of a part that are looked for at first: among a million pictures about a thousand are within the margin."""
+
+_Part = TypeVar("_Part")
+_Scanned = TypeVar("_Scanned")
+
+
+def at_once(scan: Callable[[_Part], _Scanned], parts: Sequence[_Part]) -> list[_Scanned]:
+    """What scanning each of the parts gives, a thread for each core: FAISS lets go of Python's lock."""
+    others = [_POOL.submit(scan, part) for part in parts[1:]]
+    return [scan(parts[0]), *(other.result() for other in others)]
 
 
 @dataclasses.dataclass(slots=True)
@@ -63,38 +77,62 @@ class Code:
         return codes.reshape(-1, BLOCK_BYTES)
 
     def best(
-        self, query: NDArray[np.float32], blocks: Blocks, rows: NDArray[np.int32], k: int, margin: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Those of the rows of ``blocks``, at least k, of which the largest product with (256,) is, by their codes,
-        less than ``margin`` below the k-th largest: places in ``rows``, best first, and the products.
+        self, query: NDArray[np.float32], blocks: Blocks, content_ids: NDArray[np.int64], k: int, margin: float
+    ) -> "Near":
+        """Those vectors of the pictures (n,) of which the product with (256,) is, by their codes, less than ``margin``
+        below that of the k-th best picture.
         """
         turned = self.subspace.projection @ query
-        parts = np.array_split(np.arange(len(rows)), max(1, len(rows) // _PART))
+        parts = np.array_split(content_ids, max(1, len(content_ids) // _PART))
         # What is within the margin of the best of all is within that of the best of its part.
-        each = _POOL.map if len(parts) > 1 else map
-        scanned = list(each(lambda part: self._scanned(turned, blocks, rows[part], k, margin), parts))
-        places = np.concatenate([part[found] for part, (found, _) in zip(parts, scanned, strict=True)])
-        best = np.concatenate([products for _, products in scanned])
-        order = np.argsort(-best, kind="stable")
-        places, best = places[order], best[order]
-        near = best >= best[min(k, len(best)) - 1] - margin
-        return places[near], best[near]
+        scanned = at_once(lambda part: self._scanned(turned, blocks, part, k, margin), parts)
+        near = Near(
+            np.concatenate([part.content_ids for part in scanned]),
+            np.concatenate([part.tokens for part in scanned]),
+            np.concatenate([part.products for part in scanned]) + query @ self.subspace.centre,
+        )
+        near = near[np.argsort(-near.products, kind="stable")]
+        return near[near.products >= near.kth_best(k) - margin]
 
     def _scanned(
-        self, turned: NDArray[np.float32], blocks: Blocks, rows: NDArray[np.int32], k: int, margin: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """As above, in no order, of the query as it is turned."""
+        self, turned: NDArray[np.float32], blocks: Blocks, content_ids: NDArray[np.int64], k: int, margin: float
+    ) -> "Near":
+        """As above, of the query as it is turned: the products lack that with the centre, which all have alike."""
         scanner = faiss.clone_index(self.scanner)
-        size = len(rows) * BLOCK_BYTES
+        size = len(content_ids) * BLOCK_BYTES
         scanner.codes.resize(size)
-        blocks.take(rows, out=faiss.rev_swig_ptr(scanner.codes.get(), size).reshape(-1, BLOCK_BYTES))
-        scanner.ntotal = scanner.ntotal2 = vectors = len(rows) * QUERY_TOKENS
-        width = 8 * k + 512
+        blocks.take(content_ids, out=faiss.rev_swig_ptr(scanner.codes.get(), size).reshape(-1, BLOCK_BYTES))
+        scanner.ntotal = scanner.ntotal2 = vectors = len(content_ids) * QUERY_TOKENS
+        width = 8 * k + _WIDTH
         while True:
             width = min(width, vectors)
             products, numbers = scanner.search(turned[None], width)
-            places, first = np.unique(numbers[0] // QUERY_TOKENS, return_index=True)
-            best = products[0][first]
-            if width == vectors or (len(places) >= k and products[0][-1] < np.partition(best, -k)[-k] - margin):
-                return places, best
+            near = Near(content_ids[numbers[0] // QUERY_TOKENS], numbers[0] % QUERY_TOKENS, products[0])
+            if width == vectors or near.products[-1] < near.kth_best(k) - margin:
+                return near
             width *= 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Near:
+    """Vectors near to a query by their codes, best first."""
+
+    content_ids: NDArray[np.int64]
+    """(m,): the pictures that they are of."""
+    tokens: NDArray[np.int64]
+    """(m,): which of the picture's 32 each is."""
+    products: NDArray[np.float32]
+    """(m,): with the query, by the codes."""
+
+    def __getitem__(self, chosen: "slice | NDArray[np.generic]") -> "Near":
+        return Near(self.content_ids[chosen], self.tokens[chosen], self.products[chosen])
+
+    def kth_best(self, k: int) -> float:
+        """Product of the k-th best picture; −∞ of fewer pictures."""
+        best = self.products[first_places(self.content_ids)]
+        return float(best[k - 1]) if len(best) >= k else -np.inf
+
+
+def first_places(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of the values stands for the first time, ascending."""
+    return np.sort(np.unique(values, return_index=True)[1])

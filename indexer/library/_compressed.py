@@ -2,37 +2,38 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from typing import Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.embedding import EMBEDDING_SIZE
+from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library._blocks import BITS, BLOCK_BYTES, Blocks
-from indexer.library._codes import Code, Subspace
-from indexer.library._recall import TOP, Probes
+from indexer.library._codes import Code, Near, first_places
+from indexer.library._means import MEAN_BYTES, Means
+from indexer.library._recall import TOP, Probe, Probes
 from indexer.library._records import Neighbour
-from indexer.library._vectors import VectorIndex
+from indexer.library._vectors import ROUNDING, exact_similarities
 
-MEAN_DIMENSIONS = 128
-"""Of the subspace in which the means of pictures are kept."""
-_MEAN_PAIRS = MEAN_DIMENSIONS // 2
-RAM_BYTES = BLOCK_BYTES + _MEAN_PAIRS * BITS // 8 + 8 + 8 + 8 + 4
-"""A picture: its block; code and id of its mean; content id, checksum, and its place in the table of rows."""
+RAM_BYTES = BLOCK_BYTES + MEAN_BYTES + 8 + 8 + 4
+"""A picture: its block, its mean, content id, checksum, and its place in the table of rows."""
 COMPRESSED_KIND = f"compressed ({BITS}-bit codes of pairs; rescored exactly)"
 
 AIM = 0.99
 """Recall below this is repaired…"""
-_TARGET = 0.9975
+_TARGET = 0.995
 """…and each of the two steps by codes is made wide enough to keep this share of what it should."""
 _LEAST_BREADTH, _MOST_BREADTH = 512, 32768
-_SPARE = 1.25
-"""What is measured to suffice, times this: what people ask is another sample than the probes."""
-_MOST_READ = 1024
-"""Pictures a search for ten reads, at most: 17 MB. What recall there is then is told, and not improved."""
-_PIECE = 128
-"""Pictures that are read and compared at once: two megabytes, which stay in a processor's cache."""
+_MOST_GLANCED = 4096
+"""Single vectors a search for ten reads, at most: 2 MB. What recall there is then is told, and not improved."""
+_SELECTED = 1.25
+"""The margin is this many times as wide among fewer pictures than a search looks at: there it costs little, and the
+best are less alike than those by which it was measured."""
+_PIECE = 16
+"""Pictures that are read whole at once."""
+_GAINSAID = 0.2
+"""A vector of which the product is so far from what its code says is not the picture's: of those that are, one in ten
+thousand is off by more than 0.11."""
 _FEW = 128
 """Of so many, all are read: quicker than to look at their codes first."""
 TRAINING_PICTURES = 4096
@@ -43,9 +44,19 @@ _REMEASURED = 0.01
 _OUTGROWN = 4
 """How many times as many pictures as the codes were made for call for new codes."""
 
-Read = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float16]]]
-"""Reads pictures' embeddings where they are exact: of ids (n,), with their checksums (n,), those that are there (m,)
-and their (m, 32, 256)."""
+
+class Exact(Protocol):
+    """Reads exact embeddings."""
+
+    def vectors(self, content_ids: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float16]:
+        """(n, 256): of each of the pictures (n,) the vector of a query token (n,), unchecked; zeros if not at hand."""
+        ...
+
+    def embeddings(
+        self, content_ids: NDArray[np.int64], checksums: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Of the pictures (n,), with these checksums (n,), those that are there (m,), and their (m, 32, 256)."""
+        ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,6 +71,8 @@ class Widths:
     """Share of the best ten pictures that are found."""
     pictures: int = 0
     """How many the codes were made for."""
+    typical: bool = False
+    """Whether the index was made, and its recall is measured, with typical queries by the model."""
     unmeasured: int = 0
     """Pictures that came or went since ``recall`` was measured."""
 
@@ -67,49 +80,46 @@ class Widths:
 class CompressedIndex:
     """Index over the embeddings of pictures, by codes; what it finds is rescored from vectors that are read.
 
-    A search compares the query with one code a picture, of the mean of its 32 vectors; with the codes of the 32 vectors
-    of the best of those, ``breadth`` of them; and exactly with the pictures that are by these, max-similarity, less
-    than ``margin`` below the k-th best. Every step is a scan, of no more than it needs: the three have no part that
-    could fail to look where a query lies, as cells of an inverted file do for texts, which lie apart from photos.
-    Searching is safe from several threads as long as none changes it.
+    A search compares the query with one code a picture, of a weighted mean of its 32 vectors; with the codes of the 32
+    vectors of the best of those, ``breadth`` of them; and exactly with the vectors that are by these less than
+    ``margin`` below that of the k-th best picture. The best pictures are then read whole. Every step is a scan, of no
+    more than it needs: none could fail to look where a query lies, as cells of an inverted file do for texts, which
+    lie apart from photos. Searching is safe from several threads as long as none changes it.
     """
 
     def __init__(
         self,
         code: Code,
-        mean_subspace: Subspace,
-        means: faiss.IndexIVFPQFastScan,
+        means: Means,
         probes: Probes,
         widths: Widths,
         blocks: Blocks,
         content_ids: NDArray[np.int64],
         checksums: NDArray[np.int64],
     ) -> None:
-        self.code, self.mean_subspace, self.means = code, mean_subspace, means
+        self.code, self.means = code, means
         self.probes, self.widths = probes, widths
         self.blocks = blocks
         self.content_ids, self.checksums = content_ids, checksums
-        """In the order of ``blocks``; the checksums are those of the catalog."""
+        """The checksums are those of the catalog."""
         self._index_rows()
 
     @classmethod
-    def trained(cls, embeddings: NDArray[np.float16], pictures: int) -> "CompressedIndex":
-        """An empty one for so many pictures, made from (n, 32, 256) of some of them, n at least 32."""
+    def trained(
+        cls, embeddings: NDArray[np.float16], pictures: int, queries: NDArray[np.float32] | None
+    ) -> "CompressedIndex":
+        """An empty one for so many pictures, made from (n, 32, 256) of some of them, n at least 32.
+
+        queries: (q, 256), typical ones by the model; None if they are not known.
+        """
         rng = np.random.default_rng(0)
         every = embeddings.reshape(-1, EMBEDDING_SIZE)
         code = Code.trained(every[rng.permutation(len(every))[:_TRAINING_VECTORS]].astype(np.float32), rng)
-        averages = embeddings.mean(axis=1, dtype=np.float32)
-        subspace = Subspace.of(averages, MEAN_DIMENSIONS, rng)
-        means = faiss.IndexIVFPQFastScan(
-            faiss.IndexFlatIP(MEAN_DIMENSIONS), MEAN_DIMENSIONS, 1, _MEAN_PAIRS, BITS, faiss.METRIC_INNER_PRODUCT
-        )
-        means.by_residual = False
-        means.train(subspace.project(averages))
+        means = Means.trained(embeddings, queries, rng)
         empty = np.empty(0, np.int64)
-        probes, widths = Probes.made_from(embeddings, rng), Widths(pictures=pictures)
-        return cls(
-            code, subspace, means, probes, widths, Blocks(np.empty((0, BLOCK_BYTES), np.uint8)), empty, empty.copy()
-        )
+        probes = Probes.made_from(embeddings, rng) if queries is None else Probes.asking(queries)
+        widths = Widths(pictures=pictures, typical=queries is not None)
+        return cls(code, means, probes, widths, Blocks(), empty, empty.copy())
 
     def __len__(self) -> int:
         """Pictures."""
@@ -125,8 +135,8 @@ class CompressedIndex:
     ) -> None:
         """Add n pictures that are not in it: ids (n,), checksums (n,), embeddings (n, 32, 256)."""
         exact = embeddings.astype(np.float32)
-        self.blocks.append(self.code.blocks(exact))
-        self.means.add_with_ids(self.mean_subspace.project(exact.mean(axis=1)), content_ids)
+        self.blocks.put(content_ids, self.code.blocks(exact))
+        self.means.add(content_ids, exact)
         self.content_ids = np.concatenate([self.content_ids, content_ids])
         self.checksums = np.concatenate([self.checksums, checksums])
         self._index_rows()
@@ -137,15 +147,8 @@ class CompressedIndex:
         """Remove pictures that are in it."""
         stay = np.ones(len(self), bool)
         stay[self._rows[content_ids]] = False
-        left = int(stay.sum())
-        # The last ones move to where others went.
-        holes, last = np.flatnonzero(~stay[:left]), left + np.flatnonzero(stay[left:])
-        self.blocks.move(last, holes)
-        self.blocks.truncate(left)
-        for rows in (self.content_ids, self.checksums):
-            rows[holes] = rows[last]
-        self.content_ids, self.checksums = self.content_ids[:left].copy(), self.checksums[:left].copy()
-        self.means.remove_ids(faiss.IDSelectorBatch(content_ids))
+        self.content_ids, self.checksums = self.content_ids[stay], self.checksums[stay]
+        self.means.remove(content_ids)
         self._index_rows()
         self.probes.remove(content_ids)
         self.widths.unmeasured += len(content_ids)
@@ -154,7 +157,7 @@ class CompressedIndex:
         """Which of the pictures that are in it, (n,), are there with the codes of (n, 32, 256)."""
         blocks = self.code.blocks(embeddings.astype(np.float32))
         # A product summed in another order may fall on the other side of the border between two codes.
-        same: NDArray[np.bool_] = (blocks != self.blocks.take(self._rows[content_ids])).mean(axis=1) < 0.02
+        same: NDArray[np.bool_] = (blocks != self.blocks.take(content_ids)).mean(axis=1) < 0.02
         return same
 
     def count(self, among: NDArray[np.int64] | None) -> int:
@@ -162,31 +165,60 @@ class CompressedIndex:
         return len(self) if among is None else len(self._held(among))
 
     def nearest(
-        self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None, read: Read
+        self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None, exact: Exact
     ) -> list[Neighbour]:
         """The k pictures of largest similarity, nearly all of them; their similarities, and so their order, are exact.
 
         query: (256,) unit length. among: the only pictures to look at; None looks at all. Of no more pictures than are
-        rescored, the result is exact. A picture that ``read`` does not give is left out.
+        read whole, the result is exact. A picture that ``exact`` does not have is left out.
         """
         k = min(k, self.count(among))
         if k <= 0:
             return []
-        candidates = self._candidates(query, k, among)
+        content_ids = self._broad(query, k, among)
+        if len(content_ids) > max(k, _FEW):
+            content_ids, likely = self._glanced(query, self._near(query, k, content_ids), exact)
+        else:
+            likely = np.full(len(content_ids), np.inf, np.float32)
         found = list[Neighbour]()
-        for start in range(0, len(candidates), _PIECE):
-            piece = candidates[start : start + _PIECE]
-            content_ids, embeddings = read(piece, self.checksums[self._rows[piece]])
-            exact = VectorIndex(once=True)
-            exact.add(content_ids, np.zeros_like(content_ids), embeddings)
-            found += exact.nearest(query, k, None)
-        found.sort(key=lambda each: (-each.similarity, each.content_id))
+        for start in range(0, len(content_ids), _PIECE):
+            if len(found) >= k and found[k - 1].similarity > likely[start] + ROUNDING:
+                break
+            found += self._rescored(query, content_ids[start : start + _PIECE], exact)
+            found.sort(key=lambda each: (-each.similarity, each.content_id))
         return found[:k]
+
+    def near(self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None) -> Near:
+        """The vectors that a search for k pictures compares exactly; as of ``nearest``."""
+        return self._near(query, k, self._broad(query, k, among))
+
+    def _near(self, query: NDArray[np.float32], k: int, content_ids: NDArray[np.int64]) -> Near:
+        margin = self.widths.margin * (_SELECTED if len(content_ids) < self._breadth(k) else 1)
+        near = self.code.best(query, self.blocks, content_ids, k, margin)
+        return near[: max(_MOST_GLANCED, QUERY_TOKENS * k)]
+
+    def _glanced(
+        self, query: NDArray[np.float32], near: Near, exact: Exact
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The pictures (n,), by their vectors that are near, and how similar they are by these; infinite where what is
+        at hand cannot be theirs.
+        """
+        products = exact.vectors(near.content_ids, near.tokens).astype(np.float32) @ query
+        sound = (products != 0) & (np.abs(products - near.products) < _GAINSAID)  # not so if it is not finite
+        products[~sound] = np.inf
+        order = np.argsort(-products, kind="stable")
+        best = order[first_places(near.content_ids[order])]
+        return near.content_ids[best], products[best]
+
+    def _rescored(self, query: NDArray[np.float32], content_ids: NDArray[np.int64], exact: Exact) -> list[Neighbour]:
+        there, embeddings = exact.embeddings(content_ids, self.checksums[self._rows[content_ids]])
+        similarities = exact_similarities(query, embeddings)
+        return [Neighbour(*each) for each in zip(there.tolist(), similarities.tolist(), strict=True)]
 
     def keep_recall(self) -> None:
         """Measure recall if much has changed since it was, and widen the search if it has fallen below the aim."""
         if self.widths.unmeasured > _REMEASURED * len(self):
-            self._record(self._shortfalls())
+            self._measure()
             if self.widths.recall < AIM:
                 self.choose_widths()
 
@@ -199,53 +231,44 @@ class CompressedIndex:
         within = np.sort(shortfalls[np.isfinite(shortfalls)])
         if len(within):
             needed = math.ceil(_TARGET * len(within))
-            self.widths.margin = _SPARE * max(float(within[needed - 1]), 0.0)
-        self._record(shortfalls)
+            self.widths.margin = max(float(within[needed - 1]), 0.0)
+        self._measure()
 
-    def _record(self, shortfalls: NDArray[np.float32]) -> None:
-        self.widths.recall = float((shortfalls <= self.widths.margin).mean()) if len(shortfalls) else 1.0
+    def _measure(self) -> None:
+        found = []
+        for query, content_ids, tokens in self._asked():
+            near = self.near(query, TOP, None)
+            found.append(np.isin(_vector_ids(content_ids, tokens), _vector_ids(near.content_ids, near.tokens)))
+        self.widths.recall = float(np.mean(found)) if found else 1.0
         self.widths.unmeasured = 0
 
+    def _asked(self) -> list[Probe]:
+        return self.probes.best(len(self)) if len(self) else []
+
     def _shortfalls(self) -> NDArray[np.float32]:
-        """Of each picture that a probe should find, how far below the tenth best it is by its codes: the margin that it
-        takes to find it. Infinity where none would do.
+        """Of the best vector of each picture that a probe should find, how far below the tenth best picture it is by
+        its code: the margin that it takes to find it. Infinity where the picture's mean leaves it out.
         """
         taken = []
-        for query, expected in self.probes.best(len(self)) if len(self) else ():
-            broad = self._by_mean(query, self._breadth(TOP), None)
-            most = min(_MOST_READ, len(broad))
-            places, products = self.code.best(query, self.blocks, self._rows[broad], most, 0.0)
-            of = dict(zip(broad[places].tolist(), products.tolist(), strict=True))
-            tenth = products[min(TOP, len(products)) - 1]
-            taken.append(tenth - np.array([of.get(content_id, -np.inf) for content_id in expected.tolist()]))
+        for query, content_ids, tokens in self._asked():
+            broad = self._broad(query, TOP, None)
+            tenth = self.code.best(query, self.blocks, broad, TOP, 0.0).kth_best(len(content_ids))
+            own = self.code.best(query, self.blocks, content_ids, len(content_ids), math.inf)
+            best = own[np.isin(_vector_ids(own.content_ids, own.tokens), _vector_ids(content_ids, tokens))]
+            taken.append(np.where(np.isin(best.content_ids, broad), tenth - best.products, np.inf))
         return np.concatenate(taken, dtype=np.float32) if taken else np.empty(0, np.float32)
 
     def _breadth(self, k: int) -> int:
         # What is measured is for ten, and more pictures are not that much harder to tell from the rest.
         return max(round(self.widths.breadth * math.sqrt(max(1.0, k / TOP))), 4 * k)
 
-    def _candidates(self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    def _broad(self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """The pictures that are looked at by their codes."""
         breadth = self._breadth(k)
         content_ids = self.content_ids if among is None else self._held(among)
         if len(content_ids) > breadth:
-            content_ids = self._by_mean(query, breadth, None if among is None else content_ids)
-        if len(content_ids) <= max(k, _FEW):
-            return content_ids
-        places, _ = self.code.best(query, self.blocks, self._rows[content_ids], k, self.widths.margin)
-        return content_ids[places[: max(_MOST_READ, 2 * k)]]
-
-    def _by_mean(self, query: NDArray[np.float32], breadth: int, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        parameters = faiss.SearchParametersIVF(nprobe=1)
-        if among is not None:
-            chosen = np.zeros(len(self._rows), bool)
-            chosen[among] = True
-            parameters = faiss.SearchParametersIVF(
-                nprobe=1, sel=faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-            )
-        turned = self.mean_subspace.projection @ query
-        _, content_ids = self.means.search(turned[None], min(breadth, len(self)), params=parameters)
-        found: NDArray[np.int64] = content_ids[0][content_ids[0] >= 0]
-        return found
+            return self.means.best(query, breadth, None if among is None else content_ids)
+        return content_ids
 
     def _held(self, content_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         known = content_ids[content_ids < len(self._rows)]
@@ -255,3 +278,7 @@ class CompressedIndex:
         # Row by content id, −1 where there is none: ids are given in sequence, so the table has few holes.
         self._rows = np.full(int(self.content_ids.max(initial=0)) + 1, -1, np.int32)
         self._rows[self.content_ids] = np.arange(len(self.content_ids), dtype=np.int32)
+
+
+def _vector_ids(content_ids: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    return content_ids * QUERY_TOKENS + tokens

@@ -17,18 +17,18 @@ from indexer.library._compressed import (
     RAM_BYTES,
     TRAINING_PICTURES,
     CompressedIndex,
-    Read,
+    Exact,
 )
 from indexer.library._damage import Damage
 from indexer.library._exact_vectors import ExactVectors
 from indexer.library._read_write_lock import ReadWriteLock
-from indexer.library._tables import ModelRow
 from indexer.library._vectors import EXACT_KIND, EXACT_RAM_BYTES, VectorIndex
 from indexer.library._vectors_file import (
     Origin,
     PictureIndex,
     VectorsDamaged,
     VectorsUnusable,
+    codes_bytes,
     describe_vectors,
     load_vectors,
     save_vectors,
@@ -69,15 +69,15 @@ class CurrentVectors:
         self.exact = ExactVectors(path.with_name("vectors.exact"))
         """Kept for a compressed index."""
         self._damage = damage
-        self._exact_up_to = max(exact_up_to, _LEAST_TRAINING)
+        self.exact_up_to = max(exact_up_to, _LEAST_TRAINING)
         self._lock = ReadWriteLock()
         self._held: _Held | None = None
 
     @contextlib.contextmanager
-    def reading(self, session: Session, model: ModelRow) -> Iterator[PictureIndex]:
+    def reading(self, session: Session, model: catalog.ActiveModel) -> Iterator[PictureIndex]:
         """The index, at the session's state of the catalog or a later one; it stays as it is meanwhile."""
         state = catalog.state(session)
-        origin = Origin(state.library, catalog.identity(model))
+        origin = Origin(state.library, model.identity)
         while True:
             with self._lock.reading():
                 if (held := self._held_at(origin, state.revision)) is not None:
@@ -87,7 +87,7 @@ class CurrentVectors:
                 if self._held_at(origin, state.revision) is None:
                     self._bring_up_to_date(session, model, origin, state.revision)
 
-    def save(self, session: Session, model: ModelRow) -> None:
+    def save(self, session: Session, model: catalog.ActiveModel) -> None:
         """Bring vectors.faiss up to date; make another index first if the library has become too large, or too small,
         for the one there is. Searches go on with that meanwhile.
 
@@ -96,7 +96,7 @@ class CurrentVectors:
         if self._held is None and self._is_current(session, model):
             return
         with self.reading(session, model) as index:
-            due = self._unfit(index)
+            due = self._unfit(index) or self._could_be_typical(session, model, index)
         if due:
             self._replace(session, model)
         with self.reading(session, model):
@@ -114,19 +114,9 @@ class CurrentVectors:
                 save_vectors(self._path, index, held.origin, fingerprint if same else None)
             held.saved_as = self._file_state()
 
-    def reader(self, session: Session, model_id: int) -> Read:
+    def reader(self, session: Session, model_id: int) -> Exact:
         """Reads exact embeddings; pictures that are not there, or damaged in the catalog, are left out."""
-
-        def read(
-            content_ids: NDArray[np.int64], checksums: NDArray[np.int64]
-        ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-            sound, embeddings = self.exact.read(content_ids, checksums)
-            if sound.all():
-                return content_ids, embeddings
-            others, more = catalog.sound_embeddings(session, model_id, content_ids[~sound])
-            return np.concatenate([content_ids[sound], others]), np.concatenate([embeddings[sound], more])
-
-        return read
+        return _Reader(session, model_id, self.exact)
 
     def described(self, pictures: int) -> tuple[str, int, float | None]:
         """Kind of the index, bytes of memory a picture, and recall of the best ten; as last saved, if none is held."""
@@ -136,7 +126,7 @@ class CurrentVectors:
             compressed = widths is not None
         else:
             widths = describe_vectors(self._path)
-            compressed = pictures > self._exact_up_to
+            compressed = pictures > self.exact_up_to
         if not compressed:
             return EXACT_KIND, EXACT_RAM_BYTES, 1.0
         return COMPRESSED_KIND, RAM_BYTES, None if widths is None else widths.recall
@@ -145,7 +135,7 @@ class CurrentVectors:
     def disk_bytes(self) -> int:
         """What the files take."""
         state = self._file_state()
-        return self.exact.disk_bytes + (0 if state is None else state[1])
+        return self.exact.disk_bytes + codes_bytes(self._path) + (0 if state is None else state[1])
 
     def forget(self) -> None:
         """Take nothing in memory for granted: start from the file or the catalog again."""
@@ -156,7 +146,7 @@ class CurrentVectors:
         held = self._held
         return held if held is not None and held.origin == origin and held.revision >= revision else None
 
-    def _bring_up_to_date(self, session: Session, model: ModelRow, origin: Origin, revision: int) -> None:
+    def _bring_up_to_date(self, session: Session, model: catalog.ActiveModel, origin: Origin, revision: int) -> None:
         held = self._held
         # Changed in part it would be neither the old nor the new, should reading fail on the way.
         self._held = None
@@ -170,7 +160,7 @@ class CurrentVectors:
         held.revision = revision
         self._held = held
 
-    def _start(self, session: Session, model: ModelRow, origin: Origin) -> _Held:
+    def _start(self, session: Session, model: catalog.ActiveModel, origin: Origin) -> _Held:
         file_state = self._file_state()
         try:
             index, fingerprint = load_vectors(self._path, origin)
@@ -183,25 +173,30 @@ class CurrentVectors:
             return _Held(index, origin, catalog.state(session).revision, file_state)
         return _Held(index, origin, -1, file_state)
 
-    def _is_current(self, session: Session, model: ModelRow) -> bool:
+    def _is_current(self, session: Session, model: catalog.ActiveModel) -> bool:
         """Whether the file need not be read to know that there is nothing to save."""
         # The revision alone: were it of a catalog that was restored since, the next search would find that out.
         state = catalog.state(session)
-        saved = saved_at(self._path, Origin(state.library, catalog.identity(model)))
+        saved = saved_at(self._path, Origin(state.library, model.identity))
         if saved is None:
             return False
         revision, pictures, compressed = saved
-        least, most = (self._exact_up_to / 2, math.inf) if compressed else (0, self._exact_up_to)
+        least, most = (self.exact_up_to / 2, math.inf) if compressed else (0, self.exact_up_to)
         return revision == state.revision and least <= pictures <= most and compressed == self.exact.exists
 
     def _unfit(self, index: PictureIndex) -> bool:
         if isinstance(index, CompressedIndex):
-            return index.outgrown or 2 * len(index) < self._exact_up_to
-        return len(index) > self._exact_up_to
+            return index.outgrown or 2 * len(index) < self.exact_up_to
+        return len(index) > self.exact_up_to
 
-    def _replace(self, session: Session, model: ModelRow) -> None:
+    @staticmethod
+    def _could_be_typical(session: Session, model: catalog.ActiveModel, index: PictureIndex) -> bool:
+        made_without = isinstance(index, CompressedIndex) and not index.widths.typical
+        return made_without and catalog.typical_queries(session, model.id) is not None
+
+    def _replace(self, session: Session, model: catalog.ActiveModel) -> None:
         state = catalog.state(session)
-        origin, revision = Origin(state.library, catalog.identity(model)), state.revision
+        origin, revision = Origin(state.library, model.identity), state.revision
         index = self._made(session, model.id)
         with self._lock.writing():
             self._held = _Held(index, origin, revision, None, [index.content_ids.copy()])
@@ -210,11 +205,12 @@ class CurrentVectors:
         """A new index of all that the catalog has."""
         content_ids, _ = catalog.searchable(session, model_id)
         index: PictureIndex = VectorIndex()
-        if len(content_ids) > self._exact_up_to:
+        if len(content_ids) > self.exact_up_to:
             some = np.random.default_rng(0).permutation(content_ids)[:TRAINING_PICTURES]
             sound, embeddings = catalog.sound_embeddings(session, model_id, some)
             if len(sound) >= _LEAST_TRAINING:  # else nearly all are damaged in the catalog
-                index = CompressedIndex.trained(embeddings, len(content_ids))
+                queries = catalog.typical_queries(session, model_id)
+                index = CompressedIndex.trained(embeddings, len(content_ids), queries)
         _apply_difference(index, session, model_id)
         if isinstance(index, CompressedIndex):
             index.choose_widths()
@@ -241,6 +237,25 @@ class CurrentVectors:
         except OSError:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Reader:
+    session: Session
+    model_id: int
+    exact: ExactVectors
+
+    def vectors(self, content_ids: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float16]:
+        return self.exact.vectors(content_ids, tokens)
+
+    def embeddings(
+        self, content_ids: NDArray[np.int64], checksums: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        sound, found = self.exact.read(content_ids, checksums)
+        if sound.all():
+            return content_ids, found
+        others, more = catalog.sound_embeddings(self.session, self.model_id, content_ids[~sound])
+        return np.concatenate([content_ids[sound], others]), np.concatenate([found[sound], more])
 
 
 @contextlib.contextmanager

@@ -28,12 +28,9 @@ class VectorIndex:
         self,
         index: faiss.Index | None = None,
         pictures: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-        *,
-        once: bool = False,
     ):
-        """``once``: for one search, which is over before a GPU would have its copy."""
         self.faiss = index if index is not None else _empty()
-        self._gpu = None if once else GpuScan()
+        self._gpu = GpuScan()
         empty = np.empty(0, np.int64)
         self.content_ids, self.checksums = pictures if pictures is not None else (empty, empty)
         """In the order of the index; the checksums are those of the catalog."""
@@ -56,8 +53,7 @@ class VectorIndex:
     def remove(self, content_ids: NDArray[np.int64]) -> None:
         """Remove pictures that are in it."""
         self.faiss.remove_ids(_selector(content_ids, int(self.content_ids.max(initial=0))))
-        if self._gpu is not None:
-            self._gpu.forget()
+        self._gpu.forget()
         stay = ~np.isin(self.content_ids, content_ids)
         self._set(self.content_ids[stay], self.checksums[stay])
 
@@ -117,8 +113,7 @@ class VectorIndex:
         self, query: NDArray[np.float32], width: int, selector: faiss.IDSelector | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Similarities of the vectors nearest to (256,), best first, and the pictures they are of, (width,) each."""
-        gpu = self._gpu if selector is None else None
-        if gpu is not None and (found := gpu.search(self._rows, query, width)) is not None:
+        if selector is None and (found := self._gpu.search(self._rows, query, width)) is not None:
             similarities, rows = found
             return similarities, self.content_ids[rows // QUERY_TOKENS]
         parameters = None if selector is None else faiss.SearchParameters(sel=selector)

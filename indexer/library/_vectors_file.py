@@ -1,14 +1,14 @@
 """vectors.faiss: an index, followed by what it was made of.
 
-The file is the index (what ``faiss.write_index`` writes, for an exact one), then content ids and checksums (n
-little-endian int64 each), a JSON object, and a trailer: length of the JSON (uint32), CRC-32 of all that precedes it but
-for the codes (uint32), and 8 bytes of magic. The codes of a compressed index come first, and have a CRC-32 of their own
-in the JSON: they are mapped, not read, and of a damaged one no more can come than that a picture is not found.
+The file is what FAISS writes of the index, then content ids and checksums (n little-endian int64 each), a JSON object,
+and a trailer: length of the JSON (uint32), CRC-32 of all that precedes it (uint32), and 8 bytes of magic. A compressed
+index has its codes in a file of their own, of which the JSON object says the name.
 """
 
 import dataclasses
 import json
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
-from indexer.library._blocks import BLOCK_BYTES, Blocks
+from indexer.library._blocks import Blocks
 from indexer.library._codes import Code, Subspace
-from indexer.library._compressed import MEAN_DIMENSIONS, CompressedIndex, Widths
+from indexer.library._compressed import CompressedIndex, Widths
+from indexer.library._means import MEAN_DIMENSIONS, PARTS, Means
 from indexer.library._recall import KEPT, Probes
 from indexer.library._vectors import VectorIndex
 
-_MAGIC = b"PSvec\r\n2"
+_MAGIC = b"PSvec\r\n3"
 _LENGTH = struct.Struct("<I")
 _TRAILER = struct.Struct("<II8s")
 _CHUNK = 1 << 23
-_ROWS = 8192
+_CODES = re.compile(r"vectors-[0-9a-f]{8}\.codes")
 
 
 class VectorsUnusable(Exception):
@@ -38,6 +39,11 @@ class VectorsUnusable(Exception):
 
 class VectorsDamaged(VectorsUnusable):
     """The file is not what was written, or cannot be read."""
+
+
+class _CodesMissing(VectorsDamaged):
+    def __init__(self) -> None:
+        super().__init__("damaged: its codes are missing, or cut short")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,10 +59,11 @@ PictureIndex = VectorIndex | CompressedIndex
 
 
 def save_vectors(path: Path, index: PictureIndex, origin: Origin, fingerprint: list[int] | None = None) -> None:
-    """Write the file anew: whoever reads it at any instant finds the old one or the new one, whole.
+    """Write the file anew: whoever reads it at any instant finds the old one or the new one, whole. Raises OSError.
 
     fingerprint: of the catalog, if the index equals it.
     """
+    codes = index.blocks.save(path.parent, index.content_ids) if isinstance(index, CompressedIndex) else None
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
@@ -67,18 +74,37 @@ def save_vectors(path: Path, index: PictureIndex, origin: Origin, fingerprint: l
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    discard_codes(path, but=codes)
 
 
-def load_vectors(path: Path, origin: Origin, codes_too: bool = False) -> tuple[PictureIndex, list[int] | None]:
+def codes_bytes(path: Path) -> int:
+    """What the files of codes beside vectors.faiss take on the disk."""
+    return sum(codes.stat().st_blocks * 512 for codes in path.parent.glob("vectors-*.codes"))
+
+
+def discard_codes(path: Path, but: Path | None = None) -> None:
+    """Delete the files of codes beside vectors.faiss, of this one or older ones, ``but`` one. Raises OSError."""
+    for other in path.parent.glob("vectors-*.codes"):
+        if other != but:
+            other.unlink(missing_ok=True)
+
+
+def load_vectors(path: Path, origin: Origin) -> tuple[PictureIndex, list[int] | None]:
     """The index, and the fingerprint of the catalog that it equals. Raises VectorsUnusable unless the file is whole and
-    of this origin; whether the codes are right is only looked at with ``codes_too``.
+    of this origin. Whether its codes are right is not looked at.
     """
+    try:
+        return _loaded(path, origin)
+    except _CodesMissing:
+        # Between the two another writer may have put other ones in their place.
+        return _loaded(path, origin)
+
+
+def _loaded(path: Path, origin: Origin) -> tuple[PictureIndex, list[int] | None]:
     try:
         with path.open("rb") as file:
             about, end = _checked(file)
-            if codes_too and _checksum(file, 0, _codes_bytes(about)) != about.get("codes", 0):
-                raise VectorsDamaged("damaged: the checksum of its codes differs")
-            return _read(file, about, end, origin)
+            return _read(file, path.parent, about, end, origin)
     except FileNotFoundError:
         raise VectorsUnusable("missing") from None
     except OSError as error:
@@ -128,13 +154,13 @@ def _write(file: BinaryIO, index: PictureIndex, origin: Origin, fingerprint: lis
     if isinstance(index, VectorIndex):
         faiss.write_index(index.faiss, faiss.PyCallbackIOWriter(write, _CHUNK))
     else:
-        for start in range(0, len(index), _ROWS):
-            write(index.blocks.take(np.arange(start, min(start + _ROWS, len(index)))).tobytes())
+        assert index.blocks.path is not None
         about |= {
-            "compressed": dataclasses.asdict(index.widths), "probes": len(index.probes.queries), "codes": checksum
-        }  # fmt: skip
-        checksum = 0
-        for part in (index.means, index.code.scanner):
+            "compressed": dataclasses.asdict(index.widths),
+            "probes": len(index.probes.queries),
+            "codes": index.blocks.path.name,
+        }
+        for part in (*index.means.parts, index.code.scanner):
             faiss.write_index(part, faiss.PyCallbackIOWriter(write, _CHUNK))
         for values, (dtype, _) in zip(_arrays(index), _layout(len(index.probes.queries)), strict=True):
             write(values.astype(dtype, copy=False).tobytes())
@@ -161,32 +187,24 @@ def _described(file: BinaryIO) -> tuple[dict[str, Any], int, int]:
     begin = size - _TRAILER.size - length
     try:
         file.seek(begin)
-        about = json.loads(file.read(length))
-        codes = _codes_bytes(about)
-    except (ValueError, TypeError, KeyError):
+        return json.loads(file.read(length)), begin, checksum
+    except (ValueError, OSError):
         raise VectorsDamaged("damaged: its description cannot be read") from None
-    if not 0 <= codes <= begin:
-        raise VectorsDamaged("damaged: its length is wrong")
-    return about, begin, checksum
-
-
-def _codes_bytes(about: dict[str, Any]) -> int:
-    return BLOCK_BYTES * int(about["contents"]) if "compressed" in about else 0
 
 
 def _checked(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """The JSON object and where it begins, all but the codes being right. Raises VectorsUnusable."""
+    """The JSON object and where it begins, all of the file being right. Raises VectorsUnusable."""
     # Before FAISS sees a byte of it: reading a damaged index can bring the whole process down.
     about, begin, expected = _described(file)
     end = os.fstat(file.fileno()).st_size - _TRAILER.size + _LENGTH.size
-    if _checksum(file, _codes_bytes(about), end) != expected:
+    if _checksum(file, end) != expected:
         raise VectorsDamaged("damaged: its checksum differs")
     return about, begin
 
 
-def _checksum(file: BinaryIO, start: int, end: int) -> int:
-    file.seek(start)
-    left, checksum = end - start, 0
+def _checksum(file: BinaryIO, end: int) -> int:
+    file.seek(0)
+    left, checksum = end, 0
     while left and (data := file.read(min(_CHUNK, left))):
         checksum = zlib.crc32(data, checksum)
         left -= len(data)
@@ -194,10 +212,10 @@ def _checksum(file: BinaryIO, start: int, end: int) -> int:
 
 
 def _arrays(index: CompressedIndex) -> list[NDArray[np.generic]]:
-    vectors, means, probes = index.code.subspace, index.mean_subspace, index.probes
+    vectors, means, probes = index.code.subspace, index.means, index.probes
     return [
-        vectors.centre, vectors.projection, means.centre, means.projection,
-        probes.queries, probes.content_ids, probes.similarities, probes.floors,
+        vectors.centre, vectors.projection, means.weights, means.subspace.centre, means.subspace.projection,
+        probes.queries, probes.content_ids, probes.tokens, probes.similarities, probes.floors,
     ]  # fmt: skip
 
 
@@ -205,12 +223,14 @@ def _layout(probes: int) -> list[tuple[str, tuple[int, ...]]]:
     """Types and shapes of the arrays above."""
     return [
         ("<f4", (EMBEDDING_SIZE,)), ("<f4", (EMBEDDING_SIZE, EMBEDDING_SIZE)),
-        ("<f4", (EMBEDDING_SIZE,)), ("<f4", (MEAN_DIMENSIONS, EMBEDDING_SIZE)),
-        ("<f4", (probes, EMBEDDING_SIZE)), ("<i8", (probes, KEPT)), ("<f4", (probes, KEPT)), ("<f4", (probes,)),
+        ("<f4", (QUERY_TOKENS,)), ("<f4", (EMBEDDING_SIZE,)), ("<f4", (MEAN_DIMENSIONS, EMBEDDING_SIZE)),
+        ("<f4", (probes, EMBEDDING_SIZE)), *[("<i8", (probes, KEPT))] * 2, ("<f4", (probes, KEPT)), ("<f4", (probes,)),
     ]  # fmt: skip
 
 
-def _read(file: BinaryIO, about: dict[str, Any], end: int, origin: Origin) -> tuple[PictureIndex, list[int] | None]:
+def _read(
+    file: BinaryIO, directory: Path, about: dict[str, Any], end: int, origin: Origin
+) -> tuple[PictureIndex, list[int] | None]:
     if about["library"] != origin.library:
         raise VectorsUnusable("of another library")
     if ModelIdentity(**about["model"]) != origin.model:
@@ -220,9 +240,10 @@ def _read(file: BinaryIO, about: dict[str, Any], end: int, origin: Origin) -> tu
     content_ids = np.frombuffer(file.read(8 * count), "<i8").astype(np.int64)
     checksums = np.frombuffer(file.read(8 * count), "<i8").astype(np.int64)
     pictures = (content_ids, checksums)
-    if "compressed" in about:
-        return _read_compressed(file, about, pictures), about["fingerprint"]
     file.seek(0)
+    if "compressed" in about:
+        blocks = _blocks(directory, about, int(content_ids.max(initial=-1)))
+        return _read_compressed(file, about, pictures, blocks), about["fingerprint"]
     return _read_exact(file, pictures), about.get("fingerprint")
 
 
@@ -234,28 +255,36 @@ def _read_exact(file: BinaryIO, pictures: tuple[NDArray[np.int64], NDArray[np.in
     return VectorIndex(index, pictures)
 
 
+def _blocks(directory: Path, about: dict[str, Any], last: int) -> Blocks:
+    if not _CODES.fullmatch(about["codes"]):
+        raise VectorsUnusable("of another kind")
+    try:
+        blocks = Blocks(directory / about["codes"])
+    except FileNotFoundError:
+        raise _CodesMissing from None
+    if blocks.slots <= last:
+        raise _CodesMissing
+    return blocks
+
+
 def _read_compressed(
-    file: BinaryIO, about: dict[str, Any], pictures: tuple[NDArray[np.int64], NDArray[np.int64]]
+    file: BinaryIO, about: dict[str, Any], pictures: tuple[NDArray[np.int64], NDArray[np.int64]], blocks: Blocks
 ) -> CompressedIndex:
-    # Copy-on-write: what changes in memory does not change the file, which is only ever replaced as a whole.
-    rows = (about["contents"], BLOCK_BYTES)
-    codes = np.memmap(file, np.uint8, "c", 0, rows) if rows[0] else np.empty(rows, np.uint8)
-    file.seek(_codes_bytes(about))
-    means, scanner = (faiss.read_index(faiss.PyCallbackIOReader(file.read, _CHUNK)) for _ in range(2))
-    if not isinstance(means, faiss.IndexIVFPQFastScan) or not isinstance(scanner, faiss.IndexPQFastScan):
+    *means, scanner = (faiss.read_index(faiss.PyCallbackIOReader(file.read, _CHUNK)) for _ in range(PARTS + 1))
+    kinds = [faiss.IndexIVFPQFastScan] * PARTS + [faiss.IndexPQFastScan]
+    if not all(map(isinstance, (*means, scanner), kinds)):
         raise VectorsUnusable("of another kind")
     arrays = []
     for dtype, shape in _layout(about["probes"]):
         values = np.empty(shape, dtype)
         file.readinto(values.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
         arrays.append(values)
-    centre, projection, mean_centre, mean_projection, queries, best, similarities, floors = arrays
+    centre, projection, weights, mean_centre, mean_projection, queries, best, tokens, similarities, floors = arrays
     return CompressedIndex(
         Code(Subspace(centre, projection), scanner),
-        Subspace(mean_centre, mean_projection),
-        means,
-        Probes(queries, best, similarities, floors),
+        Means(weights, Subspace(mean_centre, mean_projection), means),
+        Probes(queries, best, tokens, similarities, floors),
         Widths(**about["compressed"]),
-        Blocks(codes),
+        blocks,
         *pictures,
     )

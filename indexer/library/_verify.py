@@ -17,7 +17,7 @@ from indexer.library._exact_vectors import ExactVectors
 from indexer.library._filters import PRESENT
 from indexer.library._records import VerifyReport
 from indexer.library._tables import CatalogState, Content, Embedding, ModelRow, Photo
-from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, load_vectors
+from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, discard_codes, load_vectors
 
 _CHUNK = 1000
 
@@ -85,10 +85,10 @@ def _check_vectors(engine: Engine, path: Path, vectors: CurrentVectors, findings
             )
 
 
-def _vectors_problem(session: Session, model: ModelRow, path: Path) -> str | None:
+def _vectors_problem(session: Session, model: catalog.ActiveModel, path: Path) -> str | None:
     ids, checksums = catalog.searchable(session, model.id)
     try:
-        index, _ = load_vectors(path, Origin(catalog.state(session).library, catalog.identity(model)), codes_too=True)
+        index, _ = load_vectors(path, Origin(catalog.state(session).library, model.identity))
     except VectorsUnusable as reason:
         # Before the first run has ended there is none yet.
         return None if len(ids) == 0 and str(reason) == "missing" else str(reason)
@@ -107,7 +107,7 @@ def _different(session: Session, model_id: int, index: PictureIndex) -> int:
     return wrong
 
 
-def _damaged_exact(session: Session, model: ModelRow, exact: ExactVectors) -> int:
+def _damaged_exact(session: Session, model: catalog.ActiveModel, exact: ExactVectors) -> int:
     # Those that it lacks are no damage: they are read from the catalog.
     damaged = 0
     ids, checksums = catalog.searchable(session, model.id)
@@ -120,6 +120,7 @@ def _damaged_exact(session: Session, model: ModelRow, exact: ExactVectors) -> in
 def _rebuild_vectors(engine: Engine, path: Path, vectors: CurrentVectors) -> None:
     # From the catalog alone: neither the file nor what is in memory is to be trusted.
     discard(path)
+    discard_codes(path)
     vectors.exact.discard()
     vectors.forget()
     with Session(engine) as session:
@@ -170,7 +171,7 @@ def _note_missing(engine: Engine, caches: Caches, findings: _Findings) -> None:
         )
     if model is None:
         return
-    for cache in (caches.thumbnails, caches.features_of(catalog.identity(model))):
+    for cache in (caches.thumbnails, caches.features_of(model.identity)):
         missing = len(pictures.difference(map(cache.digest_of, cache.files())))
         if missing:
             findings.notes.append(

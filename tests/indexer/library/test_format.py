@@ -83,7 +83,7 @@ def test_names_and_vectors_read_as_described(directory: Path) -> None:
 
 def test_the_vectors_file_reads_as_described(directory: Path) -> None:
     data = (directory / "vectors.faiss").read_bytes()
-    assert data[-8:] == b"PSvec\r\n2"
+    assert data[-8:] == b"PSvec\r\n3"
     length, checksum = struct.unpack("<II", data[-16:-8])
     assert checksum == zlib.crc32(data[:-12])
     about = json.loads(data[-16 - length : -16])

@@ -40,12 +40,16 @@ def embeddings() -> NDArray[np.float16]:
     return structured(np.random.default_rng(1), COUNT + 200)
 
 
+def texts(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    """As a model's: away from the photos."""
+    photos = structured(rng, count).astype(np.float32)
+    return unit(unit(photos[:, 0] - photos.mean(axis=(0, 1))) + unit(rng.standard_normal((count, EMBEDDING_SIZE))))
+
+
 @pytest.fixture(scope="module")
 def queries() -> NDArray[np.float32]:
-    """As texts: away from the photos."""
-    rng = np.random.default_rng(2)
-    photos = structured(rng, 30).astype(np.float32)
-    return unit(unit(photos[:, 0] - photos.mean(axis=(0, 1))) + unit(rng.standard_normal((30, EMBEDDING_SIZE))))
+    """What is asked."""
+    return texts(np.random.default_rng(2), 30)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, embeddings: NDArray[np.float1
     directory = tmp_path_factory.mktemp("large")
     with Library.create(directory / "library") as library:
         add(library, range(COUNT), embeddings)
+        with library.writer() as writer:
+            writer.keep_queries(texts(np.random.default_rng(3), 100))
     with Library.open(directory / "library", EXACT_UP_TO) as library, library.writer() as writer:
         writer.refresh_vectors()
     return directory / "library"
@@ -133,8 +139,8 @@ def test_finds_nearly_what_brute_force_finds(
     index = index_of(large)
     assert isinstance(index, CompressedIndex)
     assert index.widths.breadth < COUNT  # else it would have been no feat
-    read = [len(index._candidates(query, 10, None)) for query in queries]
-    assert np.mean(read) < COUNT / 4
+    compared = [len(set(index.near(query, 10, None).content_ids.tolist())) for query in queries]
+    assert np.mean(compared) < COUNT / 4
 
 
 def test_exact_where_all_are_rescored(
@@ -191,7 +197,7 @@ def test_recall_that_drops_is_repaired(
     large.nearest(queries[0], 1)
     index = index_of(large)
     assert isinstance(index, CompressedIndex)
-    index.widths.breadth, index.widths.margin = 20, 0.0
+    index.means.subspace.projection[:] = index.means.subspace.projection[::-1].copy()  # means that say nothing now
     assert recall(large, queries, embeddings, list(range(COUNT))) < AIM
     add(large, range(COUNT, COUNT + 200), embeddings)
     # Repaired by the index's own queries, from far below any width that it would choose: these 30 are another sample.
@@ -214,9 +220,120 @@ def test_what_is_measured_is_recall(large: Library, embeddings: NDArray[np.float
     assert isinstance(index, CompressedIndex)
     asked = index.probes.best(len(index))
     assert len(asked) > 50
-    for query, expected in asked[:10]:
+    for query, expected, tokens in asked[:10]:
         right = brute_force(query, embeddings[numbers], ids, 10)
         assert [content_id for content_id, _ in right] == expected.tolist()
+        places = [numbers[ids.index(content_id)] for content_id in expected.tolist()]
+        assert (embeddings[places].astype(np.float64) @ query).argmax(axis=1).tolist() == tokens.tolist()
+    assert np.isin(asked[0][0], np.float32(texts(np.random.default_rng(3), 100))).all()
+    # What is measured is what a search that has every vector would find.
+    found = [np.isin(expected, [each.content_id for each in large.nearest(query, 10)]) for query, expected, _ in asked]
+    assert index.widths.recall == pytest.approx(np.mean(found), abs=0.005)
+
+
+def test_without_typical_queries_an_index_asks_its_own_and_is_made_again_with_them(
+    tmp_path: Path, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    with Library.create(tmp_path / "library") as library:
+        add(library, range(COUNT), embeddings)
+    with Library.open(tmp_path / "library", EXACT_UP_TO) as library:
+        with library.writer() as writer:
+            writer.refresh_vectors()
+            assert writer.wants_queries(0)
+        assert recall(library, queries, embeddings, list(range(COUNT))) >= AIM
+        before = index_of(library)
+        assert isinstance(before, CompressedIndex)
+        assert not before.widths.typical
+        with library.writer() as writer:
+            writer.keep_queries(texts(np.random.default_rng(3), 100))
+            assert not writer.wants_queries(10**9)
+            writer.refresh_vectors()
+        after = index_of(library)
+        assert isinstance(after, CompressedIndex)
+        assert after.widths.typical
+        assert recall(library, queries, embeddings, list(range(COUNT))) >= AIM
+        assert len(list(library.directory.glob("*.codes"))) == 1
+
+
+def test_a_small_library_wants_no_queries(tmp_path: Path, embeddings: NDArray[np.float16]) -> None:
+    with Library.create(tmp_path / "library") as library:
+        add(library, range(60), embeddings)
+    with Library.open(tmp_path / "library", EXACT_UP_TO) as library, library.writer() as writer:
+        assert not writer.wants_queries(EXACT_UP_TO - 60)
+        assert writer.wants_queries(EXACT_UP_TO - 59)
+
+
+def test_refuses_queries_of_another_shape_or_not_finite(large: Library) -> None:
+    with large.writer() as writer:
+        for wrong in (np.ones((3, 200), np.float32), np.full((3, EMBEDDING_SIZE), np.nan, np.float32)):
+            with pytest.raises(ValueError, match="256 finite values"):
+                writer.keep_queries(wrong)
+
+
+def codes(library: Library) -> Path:
+    (path,) = library.directory.glob("*.codes")
+    return path
+
+
+def test_additions_write_only_their_own_codes(large: Library, embeddings: NDArray[np.float16]) -> None:
+    path = codes(large)
+    before, inode = path.read_bytes(), path.stat().st_ino
+    add(large, range(COUNT, COUNT + 50), embeddings)
+    with large.writer() as writer:
+        writer.refresh_vectors()
+    assert codes(large) == path
+    assert path.stat().st_ino == inode
+    after = path.read_bytes()
+    assert after.startswith(before)
+    assert len(after) == len(before) + 50 * BLOCK_BYTES
+
+
+def test_killed_between_the_codes_and_the_index(
+    large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
+) -> None:
+    # The codes of the new pictures are there, and the index knows nothing of them.
+    before = (large.directory / "vectors.faiss").read_bytes()
+    add(large, range(COUNT, COUNT + 200), embeddings)
+    with large.writer() as writer:
+        writer.refresh_vectors()
+    (large.directory / "vectors.faiss").write_bytes(before)
+    (large.directory / "vectors-0123abcd.codes").write_bytes(b"left by one that was killed")
+    with Library.open(large.directory, EXACT_UP_TO) as again:
+        assert recall(again, queries, embeddings, list(range(COUNT + 200))) >= AIM
+        with again.writer() as writer:
+            writer.refresh_vectors()
+        assert again.verify().findings == ()
+        assert codes(again) != large.directory / "vectors-0123abcd.codes"
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        (Path.unlink, "damaged: its codes are missing, or cut short"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "damaged: its codes are missing, or cut short"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[: 900 * BLOCK_BYTES] + bytes((COUNT - 899) * BLOCK_BYTES)),
+            "the vectors of 701 pictures are not those of the catalog",
+        ),
+    ],
+    ids=["deleted", "cut short", "zeros"],
+)
+def test_damaged_codes_are_found_and_repaired(
+    large: Library,
+    queries: NDArray[np.float32],
+    embeddings: NDArray[np.float16],
+    damage: Callable[[Path], object],
+    finding: str,
+) -> None:
+    damage(codes(large))
+    with Library.open(large.directory, EXACT_UP_TO) as reader:
+        for query in queries:  # whatever the codes say, what is told is exact
+            answer = reader.nearest(query, 10)
+            assert answer == sorted(answer, key=lambda each: -each.similarity)
+        assert reader.verify().findings == (f"vectors.faiss: {finding}",)
+        assert reader.verify(repair=True).ok
+        assert reader.verify().findings == ()
+        assert recall(reader, queries, embeddings, list(range(COUNT))) >= AIM
 
 
 def test_a_library_that_grew_or_shrank_gets_another_index(
@@ -260,11 +377,11 @@ def flip(path: Path, at: int) -> None:
     [
         Path.unlink,
         lambda path: path.write_bytes(path.read_bytes()[:-1000]),
-        lambda path: flip(path, COUNT * BLOCK_BYTES + 100),
+        lambda path: flip(path, 100),
         lambda path: flip(path, path.stat().st_size // 2),
         lambda path: flip(path, path.stat().st_size - 60),
     ],
-    ids=["deleted", "cut short", "in the index", "in a code", "in the description"],
+    ids=["deleted", "cut short", "in a mean", "in the middle", "in the description"],
 )
 def test_a_damaged_file_is_told_and_done_without_and_repaired(
     large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16], damage: Callable[[Path], object]
@@ -344,14 +461,14 @@ def test_a_file_of_another_version_is_made_again_without_a_word(
     large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
 ) -> None:
     path = large.directory / "vectors.faiss"
-    path.write_bytes(path.read_bytes()[:-1] + b"1")
+    path.write_bytes(path.read_bytes()[:-1] + b"2")
     with Library.open(large.directory, EXACT_UP_TO) as library:
         assert recall(library, queries[:5], embeddings, list(range(COUNT))) >= AIM
         assert library.take_notes() == ()
         with library.writer() as writer:
             writer.refresh_vectors()
         assert library.verify().findings == ()
-    assert path.read_bytes().endswith(b"2")
+    assert path.read_bytes().endswith(b"3")
 
 
 def test_a_file_of_a_restored_catalog_is_not_trusted_for_its_revision(
