@@ -32,6 +32,7 @@ from indexer.embedding import QUERY_TOKENS
 from indexer.library._compressed import RAM_BYTES, CompressedIndex
 from indexer.library._recall import TOP
 from indexer.model import load_model
+from indexer.typical_queries import TYPICAL_QUERIES
 from scripts import plots
 from scripts.bench_search import TEXTS, encoded, mixed, pictures
 from scripts.search_ways import WAYS, Find, Photos, Sample, Vectors
@@ -104,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         real = encoded(model, list(pictures(options.folder, options.real, Path(samples))))
     torch.set_num_threads(1)
     queries = model.encode_texts(TEXTS).float().cpu().numpy()
-    sample = Sample(np.concatenate(list(mixed(real, options.photos, seed=0))))
+    typical = model.encode_texts(TYPICAL_QUERIES).float().cpu().numpy()
+    sample = Sample(np.concatenate(list(mixed(real, options.photos, seed=0))), typical)
     results = [result for way in options.only or WAYS for result in measure(sample, queries, way)]
     _report(results, as_json=options.json)
     if options.plots is not None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
+from indexer.library._codes import first_places
 from indexer.library._compressed import TRAINING_PICTURES, CompressedIndex
 from indexer.library._recall import TOP
 
@@ -35,9 +36,11 @@ Find = Callable[[Vectors], Photos]
 class Sample:
     """Photos of a library, in the forms that ways are built from."""
 
-    def __init__(self, embeddings: NDArray[np.float16]) -> None:
+    def __init__(self, embeddings: NDArray[np.float16], typical: Vectors) -> None:
         self.embeddings = embeddings
         """(n, 32, 256)."""
+        self.typical = typical
+        """(q, 256): typical queries, not those that are asked."""
         self.vectors: Vectors = embeddings.reshape(-1, EMBEDDING_SIZE).astype(np.float32)
         """(32 n, 256)."""
         self.centred: Vectors = self.vectors - self.vectors.mean(axis=0)
@@ -186,18 +189,37 @@ def merged(sample: Sample) -> Built:
     return Built(index, [_setting(sample, index, owners, f"{_COMPARED} photos", 4 * _COMPARED + 64, _COMPARED)])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Exact:
+    """All vectors, in memory."""
+
+    sample: Sample
+
+    def vectors(self, content_ids: Photos, tokens: Photos) -> NDArray[np.float16]:
+        """As the disk would give them."""
+        return self.sample.embeddings[content_ids, tokens]
+
+    def embeddings(self, content_ids: Photos, checksums: Photos) -> tuple[Photos, NDArray[np.float16]]:  # noqa: ARG002
+        """All of them are there."""
+        return content_ids, self.sample.embeddings[content_ids]
+
+
 def library(sample: Sample) -> Built:
     """As a large library does it."""
-    index = CompressedIndex.trained(sample.embeddings[:TRAINING_PICTURES], len(sample))
+    index = CompressedIndex.trained(sample.embeddings[:TRAINING_PICTURES], len(sample), sample.typical)
     every = np.arange(len(sample))
     index.add(every, every, sample.embeddings)
     index.choose_widths()
+    exact = _Exact(sample)
+
+    def found(query: Vectors) -> Photos:
+        near = index.near(query, TOP, None).content_ids
+        return near[first_places(near)]
 
     def search(query: Vectors) -> Photos:
-        found = index.nearest(query, TOP, None, lambda photos, _: (photos, sample.embeddings[photos]))
-        return np.array([each.content_id for each in found])
+        return np.array([each.content_id for each in index.nearest(query, TOP, None, exact)])
 
-    return Built(index, [Setting("as chosen", lambda query: index._candidates(query, TOP, None), search)])
+    return Built(index, [Setting("as chosen", found, search)])
 
 
 def _scalar(kind: int) -> Any:
