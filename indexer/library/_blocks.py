@@ -57,9 +57,7 @@ class Blocks:
 
     def take(self, content_ids: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """(m, 2048) of pictures (m,) that are in it, in ``out`` if that is given."""
-        if self._loader is None:
-            self._loader = threading.Thread(target=self._load, daemon=True)
-            self._loader.start()
+        self._load_once()
         if out is None:
             out = np.empty((len(content_ids), BLOCK_BYTES), np.uint8)
         state = self._state
@@ -115,6 +113,13 @@ class Blocks:
             raise
         self.path, self._unsaved = path, []
         return path
+
+    def _load_once(self) -> None:
+        with self._changing:
+            if self._loader is not None:
+                return
+            self._loader = threading.Thread(target=self._load, daemon=True)
+        self._loader.start()
 
     def _load(self) -> None:
         stored = self._state.stored
