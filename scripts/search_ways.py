@@ -213,7 +213,7 @@ def library(sample: Sample) -> Built:
     exact = _Exact(sample)
 
     def found(query: Vectors) -> Photos:
-        near = index.near(query, TOP, None).content_ids
+        near = index.near(query, TOP).content_ids
         return near[first_places(near)]
 
     def search(query: Vectors) -> Photos:

@@ -172,10 +172,11 @@ class CompressedIndex:
         query: (256,) unit length. among: the only pictures to look at; None looks at all. Of no more pictures than are
         read whole, the result is exact. A picture that ``exact`` does not have is left out.
         """
-        k = min(k, self.count(among))
+        held = None if among is None else self._held(among)
+        k = min(k, len(self) if held is None else len(held))
         if k <= 0:
             return []
-        content_ids = self._broad(query, k, among)
+        content_ids = self._broad(query, k, held)
         if len(content_ids) > max(k, _FEW):
             content_ids, likely = self._glanced(query, self._near(query, k, content_ids), exact)
         else:
@@ -188,9 +189,9 @@ class CompressedIndex:
             found.sort(key=lambda each: (-each.similarity, each.content_id))
         return found[:k]
 
-    def near(self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None) -> Near:
-        """The vectors that a search for k pictures compares exactly; as of ``nearest``."""
-        return self._near(query, k, self._broad(query, k, among))
+    def near(self, query: NDArray[np.float32], k: int) -> Near:
+        """The vectors that a search for k pictures, among all, compares exactly."""
+        return self._near(query, k, self._broad(query, k, None))
 
     def _near(self, query: NDArray[np.float32], k: int, content_ids: NDArray[np.int64]) -> Near:
         margin = self.widths.margin * (_SELECTED if len(content_ids) < self._breadth(k) else 1)
@@ -237,7 +238,7 @@ class CompressedIndex:
     def _measure(self) -> None:
         found = []
         for query, content_ids, tokens in self._asked():
-            near = self.near(query, TOP, None)
+            near = self.near(query, TOP)
             found.append(np.isin(_vector_ids(content_ids, tokens), _vector_ids(near.content_ids, near.tokens)))
         self.widths.recall = float(np.mean(found)) if found else 1.0
         self.widths.unmeasured = 0
@@ -262,13 +263,11 @@ class CompressedIndex:
         # What is measured is for ten, and more pictures are not that much harder to tell from the rest.
         return max(round(self.widths.breadth * math.sqrt(max(1.0, k / TOP))), 4 * k)
 
-    def _broad(self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        """The pictures that are looked at by their codes."""
+    def _broad(self, query: NDArray[np.float32], k: int, held: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """The pictures that are looked at by their codes, of those that are chosen and in it; None stands for all."""
         breadth = self._breadth(k)
-        content_ids = self.content_ids if among is None else self._held(among)
-        if len(content_ids) > breadth:
-            return self.means.best(query, breadth, None if among is None else content_ids)
-        return content_ids
+        content_ids = self.content_ids if held is None else held
+        return self.means.best(query, breadth, held) if len(content_ids) > breadth else content_ids
 
     def _held(self, content_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         known = content_ids[content_ids < len(self._rows)]

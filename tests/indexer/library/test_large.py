@@ -139,7 +139,7 @@ def test_finds_nearly_what_brute_force_finds(
     index = index_of(large)
     assert isinstance(index, CompressedIndex)
     assert index.widths.breadth < COUNT  # else it would have been no feat
-    compared = [len(set(index.near(query, 10, None).content_ids.tolist())) for query in queries]
+    compared = [len(set(index.near(query, 10).content_ids.tolist())) for query in queries]
     assert np.mean(compared) < COUNT / 4
 
 
