@@ -78,7 +78,7 @@ class Means:
             chosen[among] = True
             selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
             parameters = faiss.SearchParametersIVF(nprobe=1, sel=selector)
-        turned = (self.subspace.projection @ query)[None]
+        turned = self.subspace.turn(query)[None]
 
         # The best of all lie in the parts as chance has it: more than this in one is six standard deviations off.
         each = count if among is not None else count // PARTS + 3 * math.isqrt(count) + 1
