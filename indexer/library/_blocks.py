@@ -116,7 +116,7 @@ class Blocks:
 
     def _load_once(self) -> None:
         with self._changing:
-            if self._loader is not None:
+            if self._loader is not None or not len(self._state.stored):
                 return
             self._loader = threading.Thread(target=self._load, daemon=True)
         self._loader.start()

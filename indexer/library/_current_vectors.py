@@ -96,7 +96,7 @@ class CurrentVectors:
         if self._held is None and self._is_current(session, model):
             return
         with self.reading(session, model) as index:
-            due = self._unfit(index) or self._could_be_typical(session, model, index)
+            due = self._unfit(session, model.id, index)
         if due:
             self._replace(session, model)
         with self.reading(session, model):
@@ -184,15 +184,11 @@ class CurrentVectors:
         least, most = (self.exact_up_to / 2, math.inf) if compressed else (0, self.exact_up_to)
         return revision == state.revision and least <= pictures <= most and compressed == self.exact.exists
 
-    def _unfit(self, index: PictureIndex) -> bool:
-        if isinstance(index, CompressedIndex):
-            return index.outgrown or 2 * len(index) < self.exact_up_to
-        return len(index) > self.exact_up_to
-
-    @staticmethod
-    def _could_be_typical(session: Session, model: catalog.ActiveModel, index: PictureIndex) -> bool:
-        made_without = isinstance(index, CompressedIndex) and not index.widths.typical
-        return made_without and catalog.typical_queries(session, model.id) is not None
+    def _unfit(self, session: Session, model_id: int, index: PictureIndex) -> bool:
+        if not isinstance(index, CompressedIndex):
+            return len(index) > self.exact_up_to
+        could_be_typical = not index.widths.typical and catalog.typical_queries(session, model_id) is not None
+        return index.outgrown or could_be_typical or 2 * len(index) < self.exact_up_to
 
     def _replace(self, session: Session, model: catalog.ActiveModel) -> None:
         state = catalog.state(session)
