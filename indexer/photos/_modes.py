@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 _WHITE = (255, 255, 255)
 
@@ -18,9 +18,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises ValueError: the mode has no meaning as a colour.
     """
     if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image) >> 8)
+        return _grey(np.asarray(image) >> 8, _white_is_zero(image))
     if image.mode in ("I", "F"):
-        return _grey(_stretched(np.asarray(image, dtype=np.float64)))
+        return _grey(_stretched(np.asarray(image, dtype=np.float64)), _white_is_zero(image))
     if image.mode == "LAB":
         return _from_lab(image)
     if image.has_transparency_data:
@@ -28,8 +28,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey(levels: NDArray[Any]) -> Image.Image:
-    return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+def _grey(levels: NDArray[Any], white_is_zero: bool) -> Image.Image:
+    levels = levels.astype(np.uint8)
+    return Image.fromarray(255 - levels if white_is_zero else levels).convert("RGB")
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """Whether it is a TIFF that counts from white; with 8 bits and fewer, Pillow turns them itself."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _stretched(levels: NDArray[np.float64]) -> NDArray[np.float64]:

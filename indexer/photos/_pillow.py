@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterator
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from indexer.errors import PhotoUnreadable
 from indexer.photos._exif import ExifFacts, read_exif
@@ -51,7 +51,7 @@ def open_pillow(data: bytes, needed: Needed | None) -> Opened:
 
     Raises PhotoUnreadable: as `open_rgb`.
     """
-    with decoding(), Image.open(io.BytesIO(data), formats=OPENED_FORMATS) as image:
+    with decoding(), _identified(data) as image:
         width, height = image.size
         refuse_huge(width, height)
         if needed is not None and image.format in ("JPEG", "MPO"):
@@ -62,6 +62,18 @@ def open_pillow(data: bytes, needed: Needed | None) -> Opened:
         if exif.orientation >= 5:
             width, height = height, width
         return Opened(rgb, width, height, FORMAT_NAMES[image.format or ""], exif)
+
+
+def _identified(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=OPENED_FORMATS)
+    except UnidentifiedImageError:
+        if data.startswith(tuple(TiffImagePlugin.PREFIXES)):
+            raise PhotoUnreadable(
+                "a TIFF that is damaged, or whose pixels are of a kind that PhotoSeek does not read, "
+                "such as colours of 32 bits or in floating point"
+            ) from None
+        raise
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
