@@ -1,7 +1,7 @@
 """The command ``photoseek``.
 
-Exit codes: 0 done, 1 an error (one line on standard error), 2 wrong usage, 130 interrupted. A command imports what it
-needs only when it runs, so that ``--help``, ``status`` and ``failures`` never wait for PyTorch.
+Exit codes: 0 done, 1 an error (one line on standard error), 2 wrong usage, 130 interrupted, 143 terminated. A command
+imports what it needs only when it runs, so that ``--help``, ``status`` and ``failures`` never wait for PyTorch.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from indexer.progress import Progress
 
 _INTERRUPTED = 130
+_TERMINATED = 143
 
 app = typer.Typer(
     help="Type what you remember; get the photo.",
@@ -143,7 +145,7 @@ def index(
     from indexer.pipeline import index_folders
     from ui._cli_progress import progress_view
 
-    with Library.create(library) as opened, progress_view() as view:
+    with _stopped_by_sigterm() as stop, Library.create(library) as opened, progress_view() as view:
         _limit_match_cache(opened, match_cache_mb)
         needed = model_when_needed(model or _model_name(opened) or "compact", device, compiled=compiled)
 
@@ -159,9 +161,9 @@ def index(
         if watch:
             from indexer.watch import watch_folders
 
-            watch_folders(opened, needed, folders, on_summary=tell, stop=threading.Event(), on_progress=show)
+            watch_folders(opened, needed, folders, on_summary=tell, stop=stop, on_progress=show)
             raise typer.Exit(_INTERRUPTED)
-        summary = index_folders(opened, needed, folders, on_progress=show, prune=prune)
+        summary = index_folders(opened, needed, folders, on_progress=show, cancelled=stop, prune=prune)
         tell(summary)
         if summary.cancelled:
             raise typer.Exit(_INTERRUPTED)
@@ -412,6 +414,26 @@ def evaluate(
         output.print_json(evaluation.as_dict())
     else:
         report.print_evaluation(evaluation)
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that a run ends as by Ctrl-C; the exit code then says by which of the two."""
+    stop, terminated = threading.Event(), threading.Event()
+
+    def terminate(_number: int, _frame: object) -> None:
+        terminated.set()
+        stop.set()
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield stop
+    except typer.Exit:
+        if terminated.is_set():
+            raise typer.Exit(_TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _open_picture(path: Path) -> "Image":

@@ -119,7 +119,10 @@ class TestIndex:
         assert "'clip'" in done.stderr
         assert "compact" in done.stderr
 
-    def test_interrupted_it_keeps_what_it_did_and_goes_on_later(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_interrupted_it_keeps_what_it_did_and_goes_on_later(
+        self, by: signal.Signals, code: int, tmp_path: Path
+    ) -> None:
         many = tmp_path / "many"
         many.mkdir()
         for number in range(200):
@@ -133,10 +136,10 @@ class TestIndex:
             text=True,
         )
         wait_for_photos(tmp_path / "library")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         output, errors = process.communicate(timeout=60)
 
-        assert process.returncode == 130, errors
+        assert process.returncode == code, errors
         assert "Traceback" not in errors
         first = json.loads(output)
         assert first["cancelled"]
@@ -145,7 +148,8 @@ class TestIndex:
         assert second["unchanged"] == first["added"]
         assert second["added"] == 200 - first["added"]
 
-    def test_watching_it_indexes_what_comes(self, photos: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_watching_it_indexes_what_comes(self, by: signal.Signals, code: int, photos: Path, tmp_path: Path) -> None:
         watched = tmp_path / "watched"
         watched.mkdir()
         shutil.copyfile(photos / "coins.png", watched / "coins.png")
@@ -161,9 +165,9 @@ class TestIndex:
             first = json.loads(process.stdout.readline())
             shutil.copyfile(photos / "rocket.jpg", watched / "rocket.jpg")
             second = json.loads(process.stdout.readline())
-            process.send_signal(signal.SIGINT)
+            process.send_signal(by)
 
-        assert process.wait(60) == 130
+        assert process.wait(60) == code
         assert (first["added"], second["added"], second["unchanged"]) == (1, 1, 1)
 
 
