@@ -36,8 +36,8 @@ class Blocks:
     """Blocks of 2,048 bytes by content id: in a file, where picture i has its own at i · 2,048, and in memory those
     that came since.
 
-    A million pictures' take 2 GB. Opening a library waits for none of it: the file is mapped, and from the first search
-    on read into memory in the background, as looking there takes half of the time. A thousand more are written without
+    A million pictures' take 2 GB. Opening a library waits for none of it: the file is mapped, and read into memory in
+    the background when that is asked for, as looking there takes half of the time. A thousand more are written without
     the rest. Ids are not given twice; where a restored catalog does, the picture's own block comes in memory, and into
     the file before vectors.faiss says that it is there.
     """
@@ -55,9 +55,16 @@ class Blocks:
         """Ids below this have a place in the file."""
         return len(self._state.stored)
 
+    def load(self) -> None:
+        """Start to read the file into memory, unless that was done before."""
+        with self._changing:
+            if self._loader is not None or not len(self._state.stored):
+                return
+            self._loader = threading.Thread(target=self._load, daemon=True)
+        self._loader.start()
+
     def take(self, content_ids: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """(m, 2048) of pictures (m,) that are in it, in ``out`` if that is given."""
-        self._load_once()
         if out is None:
             out = np.empty((len(content_ids), BLOCK_BYTES), np.uint8)
         state = self._state
@@ -113,13 +120,6 @@ class Blocks:
             raise
         self.path, self._unsaved = path, []
         return path
-
-    def _load_once(self) -> None:
-        with self._changing:
-            if self._loader is not None or not len(self._state.stored):
-                return
-            self._loader = threading.Thread(target=self._load, daemon=True)
-        self._loader.start()
 
     def _load(self) -> None:
         stored = self._state.stored

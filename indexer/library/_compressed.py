@@ -102,6 +102,7 @@ class CompressedIndex:
         self.blocks = blocks
         self.content_ids, self.checksums = content_ids, checksums
         """The checksums are those of the catalog."""
+        self._searched = False
         self._index_rows()
 
     @classmethod
@@ -176,6 +177,9 @@ class CompressedIndex:
         k = min(k, len(self) if held is None else len(held))
         if k <= 0:
             return []
+        if self._searched:  # a process for one search would have read them for nothing
+            self.blocks.load()
+        self._searched = True
         content_ids = self._broad(query, k, held)
         if len(content_ids) > max(k, _FEW):
             content_ids, likely = self._glanced(query, self._near(query, k, content_ids), exact)

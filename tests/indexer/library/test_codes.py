@@ -60,6 +60,7 @@ def test_blocks_are_the_pictures_own_in_memory_and_in_the_file(tmp_path: Path) -
     np.testing.assert_array_equal(blocks.take(ids), expected[[40, 7, 95, 5]])
     np.testing.assert_array_equal(Blocks(path).take(ids), expected[[40, 7, 95, 5]])
     np.testing.assert_array_equal(reader.take(np.array([5, 90])), expected[[5, 90]])
+    reader.load()
     assert reader._loader is not None
     reader._loader.join()
     path.unlink()  # from here on it is in memory

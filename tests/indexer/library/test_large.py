@@ -366,6 +366,19 @@ def test_a_library_that_lost_every_photo_finds_nothing(large: Library, queries: 
     assert large.verify().findings == ()
 
 
+def test_codes_are_read_into_memory_for_who_searches_again(large: Library, queries: NDArray[np.float32]) -> None:
+    first = large.nearest(queries[0], 10)
+    index = index_of(large)
+    assert isinstance(index, CompressedIndex)
+    assert isinstance(index.blocks._state.stored, np.memmap)
+    assert index.blocks._loader is None
+    large.nearest(queries[0], 10)
+    assert index.blocks._loader is not None
+    index.blocks._loader.join()
+    assert not isinstance(index.blocks._state.stored, np.memmap)
+    assert large.nearest(queries[0], 10) == first
+
+
 def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
