@@ -3,7 +3,9 @@
 Limited only on Linux: Windows knows no such limit, and macOS does not keep to it.
 """
 
+import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,9 +19,9 @@ LEAST = 3 << 29
 def decoder_memory(processes: int) -> int:
     """Bytes that each of so many decoder processes may take, beyond what it has when it starts.
 
-    Together no more than half of the machine's memory, unless that were less than `LEAST` for each.
+    Together no more than half of `usable_memory`, unless that were less than `LEAST` for each.
     """
-    return max(LEAST, min(MOST, _physical_memory() // 2 // processes))
+    return max(LEAST, min(MOST, usable_memory() // 2 // processes))
 
 
 def limit_memory(more: int) -> None:
@@ -34,8 +36,24 @@ def limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
 
 
-def _physical_memory() -> int:
+def usable_memory(root: Path = Path("/")) -> int:
+    """Bytes of the machine, or of the least control group (cgroup v2) around this process, such as a container's; 0
+    on a system where nothing is limited. ``root``: of the file system that says so.
+    """
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # another system, where nothing is limited
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):
         return 0
+    with contextlib.suppress(FileNotFoundError):
+        for group in re.findall("^0::/(.*)$", (root / "proc/self/cgroup").read_text(), re.MULTILINE):
+            own = root / "sys/fs/cgroup" / group
+            limits += [limit for path in (own, *own.parents) if (limit := _limit(path / "memory.max")) is not None]
+    return min(limits)
+
+
+def _limit(file: Path) -> int | None:
+    try:
+        text = file.read_text().strip()
+    except OSError:  # the outermost group has none; of a container, those around it are not seen
+        return None
+    return None if text == "max" else int(text)

@@ -27,7 +27,7 @@ from indexer.photos import (
     decoder_memory,
     read_photo,
 )
-from indexer.photos._memory import LEAST, MOST
+from indexer.photos._memory import LEAST, MOST, usable_memory
 from indexer.photos._worker import MOST_AHEAD, Later, Read, Step, work
 from tests.indexer.photos.pictures import quadrants, save
 from tests.limits import room_for_files
@@ -285,8 +285,8 @@ def test_an_answer_that_cannot_be_read_costs_one_photo(
 def test_memory_of_all_decoders(workers: int) -> None:
     each = decoder_memory(workers)
     assert LEAST <= each <= MOST
-    assert each == LEAST or each * workers <= psutil.virtual_memory().total // 2
-    assert each == MOST or each * workers > psutil.virtual_memory().total // 2 - workers
+    assert each == LEAST or each * workers <= usable_memory() // 2
+    assert each == MOST or each * workers > usable_memory() // 2 - workers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit that holds")
