@@ -2,11 +2,7 @@
 
 import contextlib
 import io
-import multiprocessing
-import os
 import queue
-import signal
-import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -21,18 +17,18 @@ from indexer.errors import PhotoUnreadable
 from indexer.photos import (
     MAX_PIXELS,
     OPENED_FORMATS,
+    START_LIMIT,
     THUMBNAIL_SIDE,
     TIME_LIMIT,
     decode,
     decoder_memory,
     decoding,
-    limit_memory,
     open_rgb,
     read_photo,
     read_pixels,
+    set_up_decoder,
+    spawn_decoder,
 )
-
-_START_SECONDS = 120.0
 
 
 class Decoding:
@@ -124,23 +120,14 @@ class _Decoder:
 
     def _answer(self, work: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
         if self._running is None:
-            self._running = _start(self._memory)
-            _receive(self._running[1], _START_SECONDS)
+            try:
+                self._running = spawn_decoder(_work, self._memory, name="photoseek-picture")
+            except OSError as error:
+                raise PhotoUnreadable(f"a process to decode it cannot be started: {error.strerror or error}") from error
+            _receive(self._running[1], START_LIMIT)
         connection = self._running[1]
         connection.send((work, arguments))
         return _receive(connection, self._seconds)
-
-
-def _start(memory: int) -> tuple[SpawnProcess, Connection]:
-    context = multiprocessing.get_context("spawn")  # never fork: torch and FAISS have threads in this process
-    try:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, memory), name="photoseek-picture", daemon=True)
-        with theirs:
-            process.start()
-    except OSError as error:
-        raise PhotoUnreadable(f"a process to decode it cannot be started: {error.strerror or error}") from error
-    return process, ours
 
 
 def _receive(connection: Connection, seconds: float) -> Any:
@@ -151,12 +138,7 @@ def _receive(connection: Connection, seconds: float) -> Any:
 
 def _work(connection: Connection, memory: int) -> None:
     """Run as a process: for each function and its arguments received, send what it returns, or PhotoUnreadable."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started it decides when to stop
-    os.environ["OMP_NUM_THREADS"] = "1"
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - what C libraries print about broken files is no event
-        os.dup2(nowhere.fileno(), 2)
-    limit_memory(memory)
+    set_up_decoder(memory)
     connection.send(None)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

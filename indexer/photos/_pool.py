@@ -7,7 +7,6 @@ one photo it was busy with.
 
 import contextlib
 import dataclasses
-import multiprocessing
 import queue
 import signal
 import threading
@@ -20,12 +19,12 @@ from typing import Self
 from indexer.errors import PhotoSeekError
 from indexer.photos._decode import DecodedPhoto
 from indexer.photos._memory import decoder_memory
+from indexer.photos._process import START_LIMIT, spawn_decoder
 from indexer.photos._worker import Gone, Later, Read, Step, Unreadable, work
 from indexer.profile import Stopwatch
 
 TIME_LIMIT = 60.0
 """Seconds for reading, and again for decoding, one photo. The slowest honest ones (large RAW) take a few."""
-_START_LIMIT = 120.0
 _TICK = 0.1
 _CHANGED = "the file changed while it was indexed; it is read again in the next run"
 
@@ -306,27 +305,19 @@ class _Decoder(threading.Thread):
         return self._connection
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # never fork: torch and FAISS have threads in this process
         try:
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=work,
-                args=(theirs, self._image_size, self._limits.memory),
-                name="photoseek-decoder",
-                daemon=True,
+            self._process, self._connection = spawn_decoder(
+                work, self._image_size, self._limits.memory, name="photoseek-decoder"
             )
-            with theirs:
-                process.start()
         except OSError as error:
             raise _CannotStartError(
                 f"a decoder process cannot be started: {error.strerror or error}. Close what else is open, or raise "
                 "the limit, and index again: it goes on where it stopped."
             ) from error
-        self._connection, self._process = ours, process
 
     def _expect_ready(self, connection: Connection) -> None:
         try:
-            if connection.poll(_START_LIMIT):
+            if connection.poll(START_LIMIT):
                 connection.recv()
                 return
         except (EOFError, OSError):

@@ -2,19 +2,16 @@
 
 import hashlib
 import os
-import signal
-import sys
 import time
-import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 from indexer.errors import PhotoUnreadable
 from indexer.photos._decode import DecodedPhoto, decode
-from indexer.photos._memory import limit_memory
 from indexer.photos._open import read_regular
 from indexer.photos._pillow import decoding
+from indexer.photos._process import set_up_decoder
 
 _DIGEST_BYTES = 16
 _ATTEMPTS = 3
@@ -60,11 +57,7 @@ def work(connection: Connection, image_size: int, memory_limit: int) -> None:
     For each `Step` received: for ``then``, send `Read`, `Gone`, `Unreadable` or `Later`; then, if told to ``decode``,
     a `DecodedPhoto` or `Unreadable` of the file that was `Read` in the step before.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pipeline decides when to stop
-    os.environ["OMP_NUM_THREADS"] = "1"  # LibRaw's; there is a process for every core already
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    limit_memory(memory_limit + MOST_AHEAD)
-    _silence_libraries()
+    set_up_decoder(memory_limit + MOST_AHEAD)
     held: _File | None = None
     try:
         connection.send(None)
@@ -103,14 +96,6 @@ def _serve(connection: Connection, path: Path, most: int | None) -> _File | None
         answer = Unreadable(_why_unread(error))
     connection.send(answer)
     return _File(data, path.suffix.lower()) if isinstance(answer, Read) else None
-
-
-def _silence_libraries() -> None:
-    """Keep what C libraries print about broken files off the terminal: each failure has its reason on record."""
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def _decoded(file: _File, image_size: int) -> DecodedPhoto | Unreadable:
