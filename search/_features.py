@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from indexer.errors import PhotoUnreadable
 from indexer.library import Library, PhotoRecord
 from indexer.model import Model, quantised
-from indexer.photos import read_pixels
 from indexer.tokens import QuantisedTokens
 from search._originals import unchanged
 
@@ -22,8 +21,8 @@ ReadPixels = Callable[[Path, int], NDArray[np.uint8]]
 class MatchFeatures:
     """Tokens by picture. Those that the library's cache lacks are encoded again from the original, and cached."""
 
-    def __init__(self, library: Library, model: Model, read: ReadPixels = read_pixels) -> None:
-        """``read`` decodes originals: who answers requests does so in another process."""
+    def __init__(self, library: Library, model: Model, read: ReadPixels) -> None:
+        """``read`` decodes originals."""
         self._library = library
         self._model = model
         self._read = read

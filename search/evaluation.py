@@ -6,6 +6,7 @@ and the retrieval evaluation of salesforce/LAVIS). The photos are indexed into a
 that indexes any folder, so that what is measured is what a search uses.
 """
 
+import contextlib
 import dataclasses
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from search._annotations import AnnotatedPhoto, read_annotations
 from search._features import MatchFeatures
 from search._metrics import Recall, area_under_roc, calibration_error, recall
 from search._ranking_task import RankingTask
+from search.decoding import Decoding
 
 _TEXT_BATCH = 256
 _PHOTO_BLOCK = 64
@@ -133,8 +135,8 @@ def evaluate(
     ``sample`` takes that many random queries of each direction; the galleries stay whole. ``seed`` seeds the sample,
     the random pairs and the bootstrap.
 
-    Raises AnnotationsInvalid (also when a photo cannot be read: over fewer photos recall would be higher), and
-    QueryInvalid on a negative ``rerank`` or a ``sample`` of none.
+    Photos are decoded in other processes. Raises AnnotationsInvalid (also when a photo cannot be read: over fewer
+    photos recall would be higher), and QueryInvalid on a negative ``rerank`` or a ``sample`` of none.
     """
     if rerank < 0 or (sample is not None and sample < 1):
         raise QueryInvalid("An evaluation reranks 0 or more candidates and samples 1 or more queries.")
@@ -145,6 +147,7 @@ def evaluate(
     with (
         tempfile.TemporaryDirectory(prefix="photoseek-evaluate-") as directory,
         Library.create(Path(directory) / "library") as library,
+        contextlib.closing(Decoding(processes=1)) as decoding,
     ):
         library.limit_match_features(_NO_LIMIT)  # each is asked for again and again, in an order that favours none
         content_ids = _index(library, model, photos, Path(directory) / "photos", on_progress)
@@ -154,7 +157,8 @@ def evaluate(
         pairs = {name: task.pairs(candidates[name]) for name, task in tasks.items()}
         if rerank and "text_to_image" in tasks and len(photos) > 1:
             pairs["calibration"] = _random_pairs(tasks["text_to_image"], len(photos), random)
-        logits = _match(library, model, content_ids, texts.all, pairs, on_progress)
+        features = MatchFeatures(library, model, decoding.pixels)
+        logits = _match(library, model, features, content_ids, texts.all, pairs, on_progress)
     directions = {
         name: Direction(
             queries=len(task.query_key),
@@ -294,6 +298,7 @@ def _random_pairs(task: RankingTask, photos: int, random: np.random.Generator) -
 def _match(
     library: Library,
     model: Model,
+    features: MatchFeatures,
     content_ids: Sequence[int],
     texts: Sequence[str],
     pairs: Mapping[str, NDArray[np.int64]],
@@ -302,12 +307,15 @@ def _match(
     """ITM logits (…, 2) of pairs (…), each distinct pair matched once."""
     distinct = np.unique(np.concatenate([numbers.ravel() for numbers in pairs.values()]))
     logits = np.empty((len(distinct), 2), np.float32)
-    features = MatchFeatures(library, model)
     for start in range(0, len(distinct), _PAIR_WINDOW):
         numbers = distinct[start : start + _PAIR_WINDOW].tolist()
         contents = [content_ids[number // len(texts)] for number in numbers]
         asked = [texts[number % len(texts)] for number in numbers]
         tokens = features.of(sorted(set(contents)))
+        if len(tokens) < len(set(contents)):
+            raise AnnotationsInvalid(
+                "A photo could not be read a second time. Start again, with nothing changing them."
+            )
         embeddings = dict(zip(tokens, torch.from_numpy(library.embeddings(list(tokens))), strict=True))
         order = sorted(range(len(numbers)), key=lambda pair: len(asked[pair]))
         for first in range(0, len(order), _PAIR_BATCH):

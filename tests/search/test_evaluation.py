@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -225,6 +226,41 @@ def test_files_that_are_not_pictures_are_named(tmp_path: Path, model: Model) -> 
     path.write_text('{"file": "notes.txt", "captions": ["hello"]}\n')
     with pytest.raises(AnnotationsInvalid, match=r"notes\.txt"):
         evaluate(path, model)
+
+
+def test_match_features_that_are_lost_are_made_again_in_another_process(
+    tmp_path: Path, annotations: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    expected = evaluate(annotations, model, rerank=1).as_dict()
+    before, decoders = set[int](), set[int]()
+
+    def lose(progress: EvaluationProgress) -> None:
+        if progress.stage == "encoding":
+            before.update(child.pid for child in psutil.Process().children())
+            for features in tmp_path.glob("photoseek-evaluate-*/library/features"):
+                shutil.rmtree(features)
+        if progress.stage == "matching":
+            decoders.update(child.pid for child in psutil.Process().children())
+
+    again = evaluate(annotations, model, rerank=1, on_progress=lose).as_dict()
+    assert again | {"seconds": 0} == expected | {"seconds": 0}
+    assert len(decoders - before) == 1
+
+
+def test_a_photo_that_is_lost_while_it_is_evaluated(
+    tmp_path: Path, annotations: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def lose(progress: EvaluationProgress) -> None:
+        if progress.stage == "encoding":
+            (evaluation,) = tmp_path.iterdir()
+            shutil.rmtree(evaluation / "library" / "features")
+            next(evaluation.glob("photos/*")).unlink()
+
+    with pytest.raises(AnnotationsInvalid, match="could not be read a second time"):
+        evaluate(annotations, model, rerank=7, on_progress=lose)
 
 
 @pytest.mark.parametrize("options", [{"rerank": -1}, {"sample": 0}])
