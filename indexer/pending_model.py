@@ -5,12 +5,10 @@ Importing PyTorch and loading a model takes seconds; a run that finds nothing ne
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexer.compact_checkpoint import IMAGE_SIZE, SHIPPED, checkpoint_identity
 from indexer.embedding import ModelIdentity
 from indexer.errors import CheckpointInvalid
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from indexer.model import Model
 
 _SHIPPED = "compact"
-_SHIPPED_IMAGE_SIZE = 224
-_CHECKPOINT = Path(__file__).parent / "model" / "checkpoints" / _SHIPPED
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,18 +50,7 @@ def model_when_needed(name: str, device: str, *, compiled: bool = False) -> "Mod
         return load_model(name, device, compiled=compiled)
 
     return (
-        PendingModel(shipped_identity(), _SHIPPED_IMAGE_SIZE, load)
+        PendingModel(checkpoint_identity(SHIPPED, _SHIPPED), IMAGE_SIZE, load)
         if name == _SHIPPED and device in ("auto", "cpu")
         else load()
     )
-
-
-def shipped_identity() -> ModelIdentity:
-    """Which model the shipped checkpoint is. Raises CheckpointInvalid."""
-    try:
-        revision = str(json.loads((_CHECKPOINT / "config.json").read_text(encoding="utf-8"))["revision"])
-        with (_CHECKPOINT / "model.safetensors").open("rb") as weights:
-            digest = hashlib.file_digest(weights, "sha256").hexdigest()
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointInvalid(f"The checkpoint in {_CHECKPOINT} cannot be read: {error}") from error
-    return ModelIdentity(_SHIPPED, revision, digest)

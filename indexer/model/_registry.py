@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 
+from indexer.compact_checkpoint import SHIPPED
 from indexer.errors import CheckpointInvalid, ModelError, ModelNotFound
 from indexer.model._interface import Model
-
-_COMPACT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "compact"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def load_model(
     if name == "compact":
         from indexer.model.compact import load_compact  # noqa: PLC0415 (only the model that is asked for is imported)
 
-        return load_compact(_COMPACT_CHECKPOINT, _choose_device(device), name)
+        return load_compact(SHIPPED, _choose_device(device), name)
     if name in {description.name for description in _DESCRIPTIONS}:
         from indexer.model.blip2 import EncoderOptions, load_published  # noqa: PLC0415 (transformers is slow to import)
 

@@ -10,12 +10,14 @@ from PIL import Image
 from indexer.errors import CheckpointInvalid, ModelError, ModelNotFound
 from indexer.library import Library
 from indexer.model import Model
-from indexer.pending_model import PendingModel, model_when_needed, shipped_identity
+from indexer.pending_model import PendingModel, model_when_needed
 from indexer.pipeline import index_folders
 
 
 def test_the_shipped_model_is_known_before_it_is_loaded(model: Model) -> None:
-    assert shipped_identity() == model.identity
+    pending = model_when_needed("compact", "cpu")
+    assert isinstance(pending, PendingModel)
+    assert (pending.identity, pending.image_size) == (model.identity, model.image_size)
 
 
 def test_it_is_loaded_once() -> None:

@@ -8,14 +8,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from indexer.compact_checkpoint import IMAGE_SIZE
 from indexer.model._interface import ImageFeatures, ModelIdentity
 from indexer.model._text import tokenise
-from indexer.model.compact._encoder import GRID
 from indexer.model.compact._image_graph import ImageGraph
 from indexer.model.compact._network import TOKEN_SIZE, TOKENS, CompactNetwork
-
-# The encoder halves its input five times.
-_IMAGE_SIZE = GRID * 32
 
 
 class CompactModel:
@@ -52,7 +49,7 @@ class CompactModel:
 
     @property
     def image_size(self) -> int:
-        return _IMAGE_SIZE
+        return IMAGE_SIZE
 
     @property
     def token_shape(self) -> tuple[int, int]:
@@ -77,9 +74,9 @@ class CompactModel:
 
         Raises ValueError on pixels of another size or dtype, CheckpointInvalid when the installation is damaged.
         """
-        if pixels.shape[1:] != (3, _IMAGE_SIZE, _IMAGE_SIZE) or pixels.dtype != torch.uint8:
+        if pixels.shape[1:] != (3, IMAGE_SIZE, IMAGE_SIZE) or pixels.dtype != torch.uint8:
             raise ValueError(
-                f"This model takes uint8 pixels of shape (B, 3, {_IMAGE_SIZE}, {_IMAGE_SIZE}), "
+                f"This model takes uint8 pixels of shape (B, 3, {IMAGE_SIZE}, {IMAGE_SIZE}), "
                 f"not {pixels.dtype} of shape {tuple(pixels.shape)}."
             )
         encoder = self._graph() if self._device == "cpu" else self._network

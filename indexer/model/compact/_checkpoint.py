@@ -1,6 +1,5 @@
 """The compact model on disk: ``model.safetensors`` (float16), ``config.json``, ``tokenizer.json``, a model card."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,8 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from indexer.compact_checkpoint import checkpoint_identity
 from indexer.errors import CheckpointInvalid
-from indexer.model._interface import ModelIdentity
 from indexer.model.compact._adapter import CompactModel
 from indexer.model.compact._network import MAX_TEXT_TOKENS, CompactNetwork
 
@@ -21,13 +20,12 @@ def load_compact(directory: Path, device: str, name: str | None = None) -> Compa
 
     Raises CheckpointInvalid, with a message that names what is missing, unexpected or of a wrong shape.
     """
+    identity = checkpoint_identity(directory, name or str(directory))
     weights = directory / "model.safetensors"
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        revision, match_weight = str(config["revision"]), float(config["match_weight"])
+        match_weight = float(json.loads((directory / "config.json").read_text(encoding="utf-8"))["match_weight"])
         state = load_file(weights)
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointInvalid(f"The checkpoint in {directory} cannot be read: {error}") from error
     except Exception as error:  # tokenizers raises nothing narrower
@@ -39,7 +37,6 @@ def load_compact(directory: Path, device: str, name: str | None = None) -> Compa
         raise CheckpointInvalid(f"{weights} does not fit the compact model: {error}") from error
     tokenizer.enable_truncation(MAX_TEXT_TOKENS)
     tokenizer.enable_padding()
-    identity = ModelIdentity(name=name or str(directory), revision=revision, digest=digest)
     return CompactModel(network.eval().requires_grad_(False).to(device), tokenizer, identity, match_weight, device)
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-GRID = 7
-"""Side of the feature map of a 224-pixel photo."""
+from indexer.compact_checkpoint import IMAGE_SIZE
+
+GRID = IMAGE_SIZE // 32
+"""Side of the feature map: the encoder halves its input five times."""
 CHANNELS = 1280
 """Width of what the last layer makes of a place, which the classifier reads."""
 DETAIL_CHANNELS = 480
