@@ -52,6 +52,7 @@ def exported(network: CompactNetwork) -> ModelProto:
     """The image path with its weights, named as in the state of an `_EncodeImages`; for any number of photos."""
     pixels = torch.zeros(3, 3, 224, 224, dtype=torch.uint8)
     # Strictly: the other way transformers' masks fix the number of photos.
+    # Strictly: the other way fixes the number of photos.
     program = torch.export.export(
         _EncodeImages(network).eval(), (pixels,), dynamic_shapes=({0: torch.export.Dim("photos")},), strict=True
     )

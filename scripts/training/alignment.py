@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from indexer.model.compact._network import HIDDEN_SIZE, CompactNetwork
+from indexer.model.compact._network import CompactNetwork
+from indexer.model.compact._qformer import HIDDEN_SIZE
 from scripts.training.batches import Source
 from scripts.training.texts import Texts
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from transformers import BertModel
 
 from indexer.model.compact._encoder import ImageEncoder, fold_batch_norm
-from indexer.model.compact._network import BELIEF_SIZE, HIDDEN_SIZE, MAX_TEXT_TOKENS, CompactNetwork, mean_pooled
+from indexer.model.compact._network import BELIEF_SIZE, CompactNetwork, mean_pooled
+from indexer.model.compact._qformer import HIDDEN_SIZE, MAX_TEXT_TOKENS
 from scripts.training.texts import Texts
 
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
@@ -123,7 +124,7 @@ def _start_from_minilm(network: CompactNetwork) -> None:
     only_type = embeddings.token_type_embeddings.weight.data[0]
     network.text_embeddings.position_embeddings.weight.data = positions + only_type
     network.qformer.layernorm.load_state_dict(embeddings.LayerNorm.state_dict())
-    for ours, theirs in zip(network.qformer.encoder.layer, minilm.encoder.layer, strict=True):
+    for ours, theirs in zip(network.qformer.layers, minilm.encoder.layer, strict=True):
         source = {name.replace("attention.self.", "attention.attention."): w for name, w in theirs.state_dict().items()}
         for query, text in _QUERY_FEED_FORWARD.items():
             source |= {n.replace(text, query, 1): w for n, w in source.items() if n.startswith(f"{text}.")}

@@ -12,7 +12,8 @@ from indexer.compact_checkpoint import IMAGE_SIZE
 from indexer.model._interface import ImageFeatures, ModelIdentity
 from indexer.model._text import tokenise
 from indexer.model.compact._image_graph import ImageGraph
-from indexer.model.compact._network import TOKEN_SIZE, TOKENS, CompactNetwork
+from indexer.model.compact._network import TOKENS, CompactNetwork
+from indexer.model.compact._qformer import TOKEN_SIZE
 
 
 class CompactModel:

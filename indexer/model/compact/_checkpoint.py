@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from indexer.compact_checkpoint import checkpoint_identity
 from indexer.errors import CheckpointInvalid
 from indexer.model.compact._adapter import CompactModel
-from indexer.model.compact._network import MAX_TEXT_TOKENS, CompactNetwork
+from indexer.model.compact._network import CompactNetwork
+from indexer.model.compact._qformer import MAX_TEXT_TOKENS
 
 MODEL_TYPE = "photoseek-compact"
 

@@ -16,8 +16,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Blip2QFormerConfig, Blip2QFormerModel
-from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 from indexer.model._interface import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.model.compact._encoder import (
@@ -29,14 +27,10 @@ from indexer.model.compact._encoder import (
     GRID,
     ImageEncoder,
 )
+from indexer.model.compact._qformer import HIDDEN_SIZE, TOKEN_SIZE, QFormer, TextEmbeddings
 
-HIDDEN_SIZE = 384
-"""Width of the Q-Former, and of MiniLM, from which its text half comes."""
-TOKEN_SIZE = 256
-"""Width of the tokens that cross-attention sees: small, because a library keeps them for every photo."""
 TOKENS = GRID * GRID + 1
 """Tokens of one photo: its feature map, and its belief."""
-MAX_TEXT_TOKENS = 64
 BELIEF_SIZE = 128
 """Dimensions of an embedding that carry the belief; the others are learned."""
 # Tokens are layer-normalised, so about this long; the belief, of unit length, is stretched to stand beside them.
@@ -44,23 +38,6 @@ _TOKEN_LENGTH = math.sqrt(TOKEN_SIZE)
 _ALIGNMENT_SIZE = 128
 # Flatter than the classifier's own softmax: photos show more than one thing, and ImageNet labels name only one.
 _BELIEF_TEMPERATURE = 2.0
-
-
-def qformer_config(vocabulary: int) -> Blip2QFormerConfig:
-    """The Q-Former's shape: MiniLM's six layers, with cross-attention in every second one."""
-    return Blip2QFormerConfig(
-        vocab_size=vocabulary,
-        hidden_size=HIDDEN_SIZE,
-        num_hidden_layers=6,
-        num_attention_heads=12,
-        intermediate_size=1536,
-        max_position_embeddings=MAX_TEXT_TOKENS,
-        encoder_hidden_size=TOKEN_SIZE,
-        cross_attention_frequency=2,
-        attention_probs_dropout_prob=0.0,
-        use_qformer_text_input=True,
-        pad_token_id=0,
-    )
 
 
 class CompactNetwork(nn.Module):
@@ -74,7 +51,6 @@ class CompactNetwork(nn.Module):
     def __init__(self, vocabulary: int) -> None:
         """``vocabulary`` is how many tokens the tokenizer knows."""
         super().__init__()
-        config = qformer_config(vocabulary)
         self.encoder = ImageEncoder()
         self.feature_norm = nn.LayerNorm(CHANNELS)
         self.detail_norm = nn.LayerNorm(DETAIL_CHANNELS)
@@ -82,8 +58,8 @@ class CompactNetwork(nn.Module):
         self.position_embeddings = nn.Parameter(torch.zeros(GRID * GRID, TOKEN_SIZE))
         self.token_norm = nn.LayerNorm(TOKEN_SIZE)
         self.query_tokens = nn.Parameter(torch.zeros(1, QUERY_TOKENS, HIDDEN_SIZE))
-        self.text_embeddings = Blip2TextEmbeddings(config)  # type: ignore[no-untyped-call]
-        self.qformer = Blip2QFormerModel(config)
+        self.text_embeddings = TextEmbeddings(vocabulary)
+        self.qformer = QFormer()
         self.vision_projection = nn.Linear(HIDDEN_SIZE, EMBEDDING_SIZE - BELIEF_SIZE)
         self.text_projection = nn.Linear(HIDDEN_SIZE, EMBEDDING_SIZE - BELIEF_SIZE)
         self.belief_projection = nn.Linear(HIDDEN_SIZE, BELIEF_SIZE)
@@ -127,9 +103,7 @@ class CompactNetwork(nn.Module):
     def embed_images(self, tokens: Tensor) -> Tensor:
         """(B, N, 256) tokens -> (B, 32, 256) unit-length embeddings."""
         queries = self.query_tokens.expand(len(tokens), -1, -1)
-        hidden = self.qformer(
-            query_embeds=queries, query_length=QUERY_TOKENS, encoder_hidden_states=tokens
-        ).last_hidden_state
+        hidden = self.qformer(queries, QUERY_TOKENS, tokens=tokens)
         learned = F.normalize(self.vision_projection(hidden).float(), dim=-1)
         named = F.normalize(tokens[:, -1:, :BELIEF_SIZE].float(), dim=-1).expand(-1, QUERY_TOKENS, -1)
         share = torch.sigmoid(self.query_gate)[:, None]
@@ -149,8 +123,7 @@ class CompactNetwork(nn.Module):
 
     def text_hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) token ids -> (B, T, 384): the text half of the Q-Former, alone."""
-        embedded = self.text_embeddings(input_ids=ids)
-        hidden: Tensor = self.qformer(query_embeds=embedded, query_length=0, attention_mask=mask).last_hidden_state
+        hidden: Tensor = self.qformer(self.text_embeddings(ids), 0, mask)
         return hidden
 
     def match(self, tokens: Tensor, embeddings: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -185,13 +158,9 @@ class CompactNetwork(nn.Module):
     def match_given(self, similarity: Tensor, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """``match`` without the alignment, where the (B,) similarities are at hand."""
         queries = self.query_tokens.expand(len(tokens), -1, -1)
-        embedded = self.text_embeddings(input_ids=ids, query_embeds=queries)
-        hidden = self.qformer(
-            query_embeds=embedded,
-            query_length=QUERY_TOKENS,
-            attention_mask=torch.cat([mask.new_ones(len(mask), QUERY_TOKENS), mask], dim=1),
-            encoder_hidden_states=tokens,
-        ).last_hidden_state
+        embedded = self.text_embeddings(ids, queries)
+        attended = torch.cat([mask.new_ones(len(mask), QUERY_TOKENS), mask], dim=1)
+        hidden = self.qformer(embedded, QUERY_TOKENS, attended, tokens)
         looked: Tensor = self.itm_head(hidden[:, :QUERY_TOKENS]).float().mean(dim=1)
         known: Tensor = self.similarity_head(similarity[:, None]).float()
         return looked + known

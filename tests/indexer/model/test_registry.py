@@ -95,5 +95,6 @@ def test_a_published_model_loads_from_the_cache_without_network(tmp_path: Path) 
     assert "ModelIdentity(name='blip2-coco', revision='bb5d9ef6" in result.stdout, result.stderr
 
 
-def test_importing_the_registry_loads_no_model_library() -> None:
-    assert run("import sys; import indexer.model; print('transformers' in sys.modules)").stdout.strip() == "False"
+def test_the_compact_model_does_not_wait_for_transformers() -> None:
+    program = "import sys; from indexer.model import load_model; load_model('compact', 'cpu')"
+    assert run(f"{program}; print('transformers' in sys.modules)").stdout.strip() == "False"
