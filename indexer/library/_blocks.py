@@ -4,12 +4,12 @@ import dataclasses
 import os
 import threading
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
+from indexer.library._codes_files import new_codes_file
 
 BITS = 4
 """Of a code, for two coordinates of a vector."""
@@ -104,7 +104,7 @@ class Blocks:
             lacking = np.unique(np.concatenate([np.empty(0, np.int64), *self._unsaved]))
             lacking = lacking[np.isin(lacking, content_ids)]
         else:
-            path, lacking = directory / f"vectors-{uuid4().hex[:8]}.codes", np.sort(content_ids)
+            path, lacking = new_codes_file(directory), np.sort(content_ids)
         try:
             with path.open("r+b" if path.exists() else "xb") as file:
                 for start in range(0, len(lacking), _ROWS):

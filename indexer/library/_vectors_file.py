@@ -8,7 +8,6 @@ index has its codes in a file of their own, of which the JSON object says the na
 import dataclasses
 import json
 import os
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
 from indexer.library._blocks import Blocks
 from indexer.library._codes import Code, Subspace
+from indexer.library._codes_files import codes_files, is_codes_file
 from indexer.library._compressed import CompressedIndex, Widths
 from indexer.library._means import MEAN_DIMENSIONS, PARTS, Means
 from indexer.library._recall import KEPT, Probes
@@ -30,7 +30,6 @@ _MAGIC = b"PSvec\r\n3"
 _LENGTH = struct.Struct("<I")
 _TRAILER = struct.Struct("<II8s")
 _CHUNK = 1 << 23
-_CODES = re.compile(r"vectors-[0-9a-f]{8}\.codes")
 
 
 class VectorsUnusable(Exception):
@@ -79,12 +78,12 @@ def save_vectors(path: Path, index: PictureIndex, origin: Origin, fingerprint: l
 
 def codes_bytes(path: Path) -> int:
     """What the files of codes beside vectors.faiss take on the disk."""
-    return sum(codes.stat().st_blocks * 512 for codes in path.parent.glob("vectors-*.codes"))
+    return sum(codes.stat().st_blocks * 512 for codes in codes_files(path.parent))
 
 
 def discard_codes(path: Path, but: Path | None = None) -> None:
     """Delete the files of codes beside vectors.faiss, of this one or older ones, ``but`` one. Raises OSError."""
-    for other in path.parent.glob("vectors-*.codes"):
+    for other in codes_files(path.parent):
         if other != but:
             other.unlink(missing_ok=True)
 
@@ -131,9 +130,9 @@ def saved_at(path: Path, origin: Origin) -> tuple[int, int, bool] | None:
             about, _ = _checked(file)
     except (OSError, VectorsUnusable):
         return None
-    if (about["library"], ModelIdentity(**about["model"])) != (origin.library, origin.model):
+    if _origin(about) != origin:
         return None
-    fingerprint = about.get("fingerprint")
+    fingerprint = about["fingerprint"]
     return None if fingerprint is None else (fingerprint[0], about["contents"], "compressed" in about)
 
 
@@ -192,6 +191,10 @@ def _described(file: BinaryIO) -> tuple[dict[str, Any], int, int]:
         raise VectorsDamaged("damaged: its description cannot be read") from None
 
 
+def _origin(about: dict[str, Any]) -> Origin:
+    return Origin(about["library"], ModelIdentity(**about["model"]))
+
+
 def _checked(file: BinaryIO) -> tuple[dict[str, Any], int]:
     """The JSON object and where it begins, all of the file being right. Raises VectorsUnusable."""
     # Before FAISS sees a byte of it: reading a damaged index can bring the whole process down.
@@ -231,10 +234,9 @@ def _layout(probes: int) -> list[tuple[str, tuple[int, ...]]]:
 def _read(
     file: BinaryIO, directory: Path, about: dict[str, Any], end: int, origin: Origin
 ) -> tuple[PictureIndex, list[int] | None]:
-    if about["library"] != origin.library:
-        raise VectorsUnusable("of another library")
-    if ModelIdentity(**about["model"]) != origin.model:
-        raise VectorsUnusable("of another model")
+    own = _origin(about)
+    if own != origin:
+        raise VectorsUnusable("of another library" if own.library != origin.library else "of another model")
     count = about["contents"]
     file.seek(end - 16 * count)
     content_ids = np.frombuffer(file.read(8 * count), "<i8").astype(np.int64)
@@ -244,7 +246,7 @@ def _read(
     if "compressed" in about:
         blocks = _blocks(directory, about, int(content_ids.max(initial=-1)))
         return _read_compressed(file, about, pictures, blocks), about["fingerprint"]
-    return _read_exact(file, pictures), about.get("fingerprint")
+    return _read_exact(file, pictures), about["fingerprint"]
 
 
 def _read_exact(file: BinaryIO, pictures: tuple[NDArray[np.int64], NDArray[np.int64]]) -> VectorIndex:
@@ -256,7 +258,7 @@ def _read_exact(file: BinaryIO, pictures: tuple[NDArray[np.int64], NDArray[np.in
 
 
 def _blocks(directory: Path, about: dict[str, Any], last: int) -> Blocks:
-    if not _CODES.fullmatch(about["codes"]):
+    if not is_codes_file(about["codes"]):
         raise VectorsUnusable("of another kind")
     try:
         blocks = Blocks(directory / about["codes"])
