@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library._blocks import BITS, BLOCK_BYTES, Blocks
+from indexer.library._vector_ids import vector_ids
 
 # Each thread has one core: were FAISS to start threads of its own in each, they would wait for one another.
 _POOL = ThreadPoolExecutor(os.cpu_count(), "codes", faiss.omp_set_num_threads, (1,))
@@ -83,7 +84,7 @@ class Code:
 
     def best(
         self, query: NDArray[np.float32], blocks: Blocks, content_ids: NDArray[np.int64], k: int, margin: float
-    ) -> "Near":
+    ) -> "NearVectors":
         """Those vectors of the pictures (n,) of which the product with (256,) is, by their codes, less than ``margin``
         below that of the k-th best picture.
         """
@@ -91,7 +92,7 @@ class Code:
         parts = np.array_split(content_ids, max(1, len(content_ids) // _PART))
         # What is within the margin of the best of all is within that of the best of its part.
         scanned = at_once(lambda part: self._scanned(turned, blocks, part, k, margin), parts)
-        near = Near(
+        near = NearVectors(
             np.concatenate([part.content_ids for part in scanned]),
             np.concatenate([part.tokens for part in scanned]),
             np.concatenate([part.products for part in scanned]) + np.dot(query, self.subspace.centre),
@@ -101,7 +102,7 @@ class Code:
 
     def _scanned(
         self, turned: NDArray[np.float32], blocks: Blocks, content_ids: NDArray[np.int64], k: int, margin: float
-    ) -> "Near":
+    ) -> "NearVectors":
         """As above, of the query as it is turned: the products lack that with the centre, which all have alike."""
         scanner = faiss.clone_index(self.scanner)
         size = len(content_ids) * BLOCK_BYTES
@@ -112,14 +113,14 @@ class Code:
         while True:
             width = min(width, vectors)
             products, numbers = scanner.search(turned[None], width)
-            near = Near(content_ids[numbers[0] // QUERY_TOKENS], numbers[0] % QUERY_TOKENS, products[0])
+            near = NearVectors(content_ids[numbers[0] // QUERY_TOKENS], numbers[0] % QUERY_TOKENS, products[0])
             if width == vectors or near.products[-1] < near.kth_best(k) - margin:
                 return near
             width *= 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Near:
+class NearVectors:
     """Vectors near to a query by their codes, best first."""
 
     content_ids: NDArray[np.int64]
@@ -129,8 +130,13 @@ class Near:
     products: NDArray[np.float32]
     """(m,): with the query, by the codes."""
 
-    def __getitem__(self, chosen: "slice | NDArray[np.generic]") -> "Near":
-        return Near(self.content_ids[chosen], self.tokens[chosen], self.products[chosen])
+    @property
+    def vector_ids(self) -> NDArray[np.int64]:
+        """(m,): of each."""
+        return vector_ids(self.content_ids, self.tokens)
+
+    def __getitem__(self, chosen: "slice | NDArray[np.generic]") -> "NearVectors":
+        return NearVectors(self.content_ids[chosen], self.tokens[chosen], self.products[chosen])
 
     def kth_best(self, k: int) -> float:
         """Product of the k-th best picture; −∞ of fewer pictures."""

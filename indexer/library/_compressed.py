@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library._blocks import BITS, BLOCK_BYTES, Blocks
-from indexer.library._codes import Code, Near, first_places
+from indexer.library._codes import Code, NearVectors, first_places
 from indexer.library._means import MEAN_BYTES, Means
 from indexer.library._recall import TOP, Probe, Probes
 from indexer.library._records import Neighbour
+from indexer.library._vector_ids import vector_ids
 from indexer.library._vectors import ROUNDING, exact_similarities
 
 RAM_BYTES = BLOCK_BYTES + MEAN_BYTES + 8 + 8 + 4
@@ -193,17 +195,17 @@ class CompressedIndex:
             found.sort(key=lambda each: (-each.similarity, each.content_id))
         return found[:k]
 
-    def near(self, query: NDArray[np.float32], k: int) -> Near:
+    def near(self, query: NDArray[np.float32], k: int) -> NearVectors:
         """The vectors that a search for k pictures, among all, compares exactly."""
         return self._near(query, k, self._broad(query, k, None))
 
-    def _near(self, query: NDArray[np.float32], k: int, content_ids: NDArray[np.int64]) -> Near:
+    def _near(self, query: NDArray[np.float32], k: int, content_ids: NDArray[np.int64]) -> NearVectors:
         margin = self.widths.margin * (_SELECTED if len(content_ids) < self._breadth(k) else 1)
         near = self.code.best(query, self.blocks, content_ids, k, margin)
         return near[: max(_MOST_GLANCED, QUERY_TOKENS * k)]
 
     def _glanced(
-        self, query: NDArray[np.float32], near: Near, exact: Exact
+        self, query: NDArray[np.float32], near: NearVectors, exact: Exact
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The pictures (n,), by their vectors that are near, and how similar they are by these; infinite where what is
         at hand cannot be theirs.
@@ -230,39 +232,43 @@ class CompressedIndex:
 
     def choose_widths(self) -> None:
         """Widen the search until it finds what it should, or is as wide as it may be."""
-        shortfalls = self._shortfalls()
-        while np.isinf(shortfalls).mean() > 1 - _TARGET and self.widths.breadth < min(_MOST_BREADTH, len(self)):
+        asked = self._asked()
+        while self._kept_by_means(asked) < _TARGET and self.widths.breadth < min(_MOST_BREADTH, len(self)):
             self.widths.breadth *= 2
-            shortfalls = self._shortfalls()
-        within = np.sort(shortfalls[np.isfinite(shortfalls)])
-        if len(within):
-            needed = math.ceil(_TARGET * len(within))
-            self.widths.margin = max(float(within[needed - 1]), 0.0)
+        shortfalls = np.sort(self._shortfalls(asked))
+        if len(shortfalls):
+            needed = math.ceil(_TARGET * len(shortfalls))
+            self.widths.margin = max(float(shortfalls[needed - 1]), 0.0)
         self._measure()
 
     def _measure(self) -> None:
-        found = []
-        for query, content_ids, tokens in self._asked():
-            near = self.near(query, TOP)
-            found.append(np.isin(_vector_ids(content_ids, tokens), _vector_ids(near.content_ids, near.tokens)))
+        found = [
+            np.isin(vector_ids(content_ids, tokens), self.near(query, TOP).vector_ids)
+            for query, content_ids, tokens in self._asked()
+        ]
         self.widths.recall = float(np.mean(found)) if found else 1.0
         self.widths.unmeasured = 0
 
     def _asked(self) -> list[Probe]:
         return self.probes.best(len(self)) if len(self) else []
 
-    def _shortfalls(self) -> NDArray[np.float32]:
-        """Of the best vector of each picture that a probe should find, how far below the tenth best picture it is by
-        its code: the margin that it takes to find it. Infinity where the picture's mean leaves it out.
+    def _kept_by_means(self, asked: Sequence[Probe]) -> float:
+        """Share of the pictures that the probes should find which are looked at by their codes."""
+        kept = [np.isin(content_ids, self._broad(query, TOP, None)) for query, content_ids, _ in asked]
+        return float(np.mean(kept)) if kept else 1.0
+
+    def _shortfalls(self, asked: Sequence[Probe]) -> NDArray[np.float32]:
+        """How far below the tenth best picture, by its code, the best vector of a picture is that a probe should find:
+        the margin that it takes to find it. (n,), of all such pictures whose means do not leave them out.
         """
-        taken = []
-        for query, content_ids, tokens in self._asked():
+        taken = [np.empty(0, np.float32)]
+        for query, content_ids, tokens in asked:
             broad = self._broad(query, TOP, None)
             tenth = self.code.best(query, self.blocks, broad, TOP, 0.0).kth_best(len(content_ids))
             own = self.code.best(query, self.blocks, content_ids, len(content_ids), math.inf)
-            best = own[np.isin(_vector_ids(own.content_ids, own.tokens), _vector_ids(content_ids, tokens))]
-            taken.append(np.where(np.isin(best.content_ids, broad), tenth - best.products, np.inf))
-        return np.concatenate(taken, dtype=np.float32) if taken else np.empty(0, np.float32)
+            best = own[np.isin(own.vector_ids, vector_ids(content_ids, tokens))]
+            taken.append(tenth - best[np.isin(best.content_ids, broad)].products)
+        return np.concatenate(taken, dtype=np.float32)
 
     def _breadth(self, k: int) -> int:
         # What is measured is for ten, and more pictures are not that much harder to tell from the rest.
@@ -282,7 +288,3 @@ class CompressedIndex:
         # Row by content id, −1 where there is none: ids are given in sequence, so the table has few holes.
         self._rows = np.full(int(self.content_ids.max(initial=0)) + 1, -1, np.int32)
         self._rows[self.content_ids] = np.arange(len(self.content_ids), dtype=np.int32)
-
-
-def _vector_ids(content_ids: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    return content_ids * QUERY_TOKENS + tokens

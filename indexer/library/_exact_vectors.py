@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library._catalog import EMBEDDING_BYTES
+from indexer.library._vector_ids import vector_ids
 
 _VECTOR_BYTES = EMBEDDING_BYTES // QUERY_TOKENS
 _VECTORS_A_PAGE = mmap.PAGESIZE // _VECTOR_BYTES
@@ -68,7 +69,7 @@ class ExactVectors:
         where it ends before.
         """
         found = np.zeros((len(content_ids), _VECTOR_BYTES), np.uint8)
-        rows = content_ids * QUERY_TOKENS + tokens
+        rows = vector_ids(content_ids, tokens)
         with contextlib.suppress(OSError), _opened(self.path, os.O_RDONLY) as file:
             _ask_for(file, (np.unique(rows // _VECTORS_A_PAGE) * mmap.PAGESIZE).tolist(), mmap.PAGESIZE)
             # Plain reads: of a mapping, a page takes three times as long when it is looked at for the first time.

@@ -216,8 +216,8 @@ class LibraryStatus:
     index_ram_bytes: int
     """Memory that the index takes for one picture."""
     index_recall: float | None
-    """Share of the ten best pictures that searches find, as measured on the library's own vectors when the index was
-    made or has changed much since; 1 for an exact one, none if it has not been made yet."""
+    """Share of the ten best pictures that searches find, as measured by typical queries when the index was made or had
+    changed much; 1 for an exact one, none if it has not been made yet."""
     bytes: dict[str, int]
     """On disk: "catalog", "vectors", "thumbnails", "match_features"."""
     match_features: int

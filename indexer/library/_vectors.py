@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS
 from indexer.library._gpu_scan import GpuScan
 from indexer.library._records import Neighbour
+from indexer.library._vector_ids import vector_ids
 
 EXACT_KIND = "exact (FAISS fp16, inner product)"
 EXACT_RAM_BYTES = QUERY_TOKENS * (2 * EMBEDDING_SIZE + 8) + 3 * 8
@@ -18,7 +19,7 @@ ROUNDING = 2e-5
 
 
 class VectorIndex:
-    """Exact index over the embeddings of pictures; FAISS id = content_id * 32 + query.
+    """Exact index over the embeddings of pictures; FAISS's ids are `vector_ids`.
 
     The 32 vectors of a picture are neighbours in it, pictures in the order they were added. Searching is safe from
     several threads as long as none changes it. Searches without a filter go through a copy on a GPU if FAISS has one.
@@ -44,7 +45,7 @@ class VectorIndex:
         self, content_ids: NDArray[np.int64], checksums: NDArray[np.int64], embeddings: NDArray[np.float16]
     ) -> None:
         """Add n pictures that are not in it: ids (n,), checksums (n,), embeddings (n, 32, 256)."""
-        ids = content_ids[:, None] * QUERY_TOKENS + np.arange(QUERY_TOKENS)
+        ids = vector_ids(content_ids[:, None], np.arange(QUERY_TOKENS))
         # The codes of an fp16 index are the little-endian fp16 values themselves.
         codes = np.ascontiguousarray(embeddings.reshape(-1, EMBEDDING_SIZE).astype("<f2", copy=False)).view(np.uint8)
         self.faiss.add_sa_codes(codes, ids.ravel())
@@ -74,7 +75,7 @@ class VectorIndex:
         return len(self) if among is None else int(np.isin(self.content_ids, among).sum())
 
     def nearest(
-        self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None, _read: object = None
+        self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None, _exact: object = None
     ) -> list[Neighbour]:
         """The k pictures of largest similarity, the max over the 32 dot products; equal ones by content id.
 
