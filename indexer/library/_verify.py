@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,9 @@ from indexer.library._tables import CatalogState, Content, Embedding, ModelRow, 
 from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, discard_codes, load_vectors
 
 _CHUNK = 1000
+
+_Pictures = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Content ids (n,) and checksums (n,) of what the catalog has."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,10 +78,11 @@ def _check_vectors(engine: Engine, path: Path, vectors: CurrentVectors, findings
         model = catalog.active_model(session)
         if model is None:
             return
-        problem = _vectors_problem(session, model, path)
+        pictures = catalog.searchable(session, model.id)
+        problem = _vectors_problem(session, model, pictures, path)
         if problem is not None:
             findings.add(f"vectors.faiss: {problem}", lambda: _rebuild_vectors(engine, path, vectors))
-        damaged = _damaged_exact(session, model, vectors.exact)
+        damaged = _damaged_exact(pictures, vectors.exact)
         if damaged:
             findings.add(
                 f"vectors.exact: the vectors of {damaged} pictures are damaged",
@@ -85,14 +90,13 @@ def _check_vectors(engine: Engine, path: Path, vectors: CurrentVectors, findings
             )
 
 
-def _vectors_problem(session: Session, model: catalog.ActiveModel, path: Path) -> str | None:
-    ids, checksums = catalog.searchable(session, model.id)
+def _vectors_problem(session: Session, model: catalog.ActiveModel, pictures: _Pictures, path: Path) -> str | None:
     try:
         index, _ = load_vectors(path, Origin(catalog.state(session).library, model.identity))
     except VectorsUnusable as reason:
         # Before the first run has ended there is none yet.
-        return None if len(ids) == 0 and str(reason) == "missing" else str(reason)
-    gone, new = difference(index, (ids, checksums))
+        return None if len(pictures[0]) == 0 and str(reason) == "missing" else str(reason)
+    gone, new = difference(index, pictures)
     if len(gone) or len(new):
         return f"behind the catalog: {len(new)} pictures to add, {len(gone)} to remove"
     wrong = _different(session, model.id, index)
@@ -107,10 +111,10 @@ def _different(session: Session, model_id: int, index: PictureIndex) -> int:
     return wrong
 
 
-def _damaged_exact(session: Session, model: catalog.ActiveModel, exact: ExactVectors) -> int:
+def _damaged_exact(pictures: _Pictures, exact: ExactVectors) -> int:
     # Those that it lacks are no damage: they are read from the catalog.
     damaged = 0
-    ids, checksums = catalog.searchable(session, model.id)
+    ids, checksums = pictures
     for start in range(0, len(ids) if exact.exists else 0, _CHUNK):
         sound, found = exact.read(ids[start : start + _CHUNK], checksums[start : start + _CHUNK])
         damaged += int((~sound & found.any(axis=(1, 2))).sum())
