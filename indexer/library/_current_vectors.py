@@ -121,15 +121,15 @@ class CurrentVectors:
     def described(self, pictures: int) -> tuple[str, int, float | None]:
         """Kind of the index, bytes of memory a picture, and recall of the best ten; as last saved, if none is held."""
         held = self._held
-        if held is not None:
-            widths = held.index.widths if isinstance(held.index, CompressedIndex) else None
-            compressed = widths is not None
-        else:
+        if held is None:
             widths = describe_vectors(self._path)
-            compressed = pictures > self.exact_up_to
-        if not compressed:
-            return EXACT_KIND, EXACT_RAM_BYTES, 1.0
-        return COMPRESSED_KIND, RAM_BYTES, None if widths is None else widths.recall
+        else:
+            widths = held.index.widths if isinstance(held.index, CompressedIndex) else None
+        if widths is not None:
+            return COMPRESSED_KIND, RAM_BYTES, widths.recall
+        if held is None and pictures > self.exact_up_to:  # it has not been made yet
+            return COMPRESSED_KIND, RAM_BYTES, None
+        return EXACT_KIND, EXACT_RAM_BYTES, 1.0
 
     @property
     def disk_bytes(self) -> int:

@@ -132,6 +132,16 @@ def test_the_size_chooses_the_index(made: Path, queries: NDArray[np.float32]) ->
         assert library.verify().findings == ()
 
 
+def test_status_tells_of_the_index_that_is_there(made: Path, queries: NDArray[np.float32]) -> None:
+    with Library.open(made, COUNT + 1) as library:  # too few for a new one, and not so few that it is given up
+        before = library.status()
+        library.nearest(queries[0], 1)
+        assert isinstance(index_of(library), CompressedIndex)
+        after = library.status()
+    assert before.index_kind.startswith("compressed")
+    assert (before.index_kind, before.index_recall) == (after.index_kind, after.index_recall)
+
+
 def test_finds_nearly_what_brute_force_finds(
     large: Library, queries: NDArray[np.float32], embeddings: NDArray[np.float16]
 ) -> None:
