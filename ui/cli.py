@@ -397,6 +397,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a model finds captioned photos, as recall at 1, 5 and 10."""
+    # Else the library that it makes, to throw it away, would stay.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     from indexer.model import load_model
     from search.evaluation import evaluate as measure
     from ui._cli_progress import progress_view

@@ -417,6 +417,25 @@ class TestEvaluate:
         assert document["text_to_image"]["itc"]["r10"] == 100
         assert "itm" not in document["text_to_image"]
 
+    def test_terminated_it_leaves_nothing_behind(self, captions: Path, library: Path, tmp_path: Path) -> None:
+        room = tmp_path / "room"
+        room.mkdir()
+        process = subprocess.Popen(
+            [*COMMAND, "evaluate", captions],
+            env=environment(library, TMPDIR=str(room)),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not list(room.glob("photoseek-evaluate-*/library")) and process.poll() is None:
+            time.sleep(0.01)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+
+        assert process.returncode == 143
+        assert "Traceback" not in errors
+        assert list(room.iterdir()) == []
+
     def test_captions_that_are_none(self, photos: Path, library: Path) -> None:
         done = photoseek("evaluate", photos / "text.png", library=library, code=1)
 
