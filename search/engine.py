@@ -18,9 +18,6 @@ from indexer.tokens import QuantisedTokens
 from search._features import MatchFeatures, ReadPixels
 from search.query import DEPTH, SearchQuery, SearchResponse, SearchResult
 
-_PAIRS_AT_ONCE = 128
-"""Candidates whose match features go to the model together."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Encoded:
@@ -178,8 +175,9 @@ class SearchEngine:
     def _match(self, candidates: Sequence[_Candidate], text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ITM logits of a match, and its probabilities."""
         logits = np.zeros((len(candidates), 2))
-        for start in range(0, len(candidates), _PAIRS_AT_ONCE):
-            batch = candidates[start : start + _PAIRS_AT_ONCE]
+        size = self._model.match_batch_size
+        for start in range(0, len(candidates), size):
+            batch = candidates[start : start + size]
             tokens = restored([candidate.tokens for candidate in batch], self._model.device)
             embeddings = torch.from_numpy(np.stack([candidate.embeddings for candidate in batch]))
             matched = self._model.match(tokens, [text] * len(batch), embeddings)

@@ -32,8 +32,7 @@ from search.decoding import Decoding
 _TEXT_BATCH = 256
 _PHOTO_BLOCK = 64
 _NO_LIMIT = 2**62
-_PAIR_BATCH = 128
-_PAIR_WINDOW = 8 * _PAIR_BATCH
+_PAIR_WINDOW = 1024
 """Pairs whose match features are in memory at once; within them, texts of a like length make a batch."""
 
 
@@ -318,8 +317,9 @@ def _match(
             )
         embeddings = dict(zip(tokens, torch.from_numpy(library.embeddings(list(tokens))), strict=True))
         order = sorted(range(len(numbers)), key=lambda pair: len(asked[pair]))
-        for first in range(0, len(order), _PAIR_BATCH):
-            batch = order[first : first + _PAIR_BATCH]
+        size = model.match_batch_size
+        for first in range(0, len(order), size):
+            batch = order[first : first + size]
             seen = restored([tokens[contents[pair]] for pair in batch], model.device)
             known = torch.stack([embeddings[contents[pair]] for pair in batch])
             matched = model.match(seen, [asked[pair] for pair in batch], known)

@@ -48,6 +48,11 @@ class Model(Protocol):
         ...
 
     @property
+    def match_batch_size(self) -> int:
+        """How many pairs to match at once on this device."""
+        ...
+
+    @property
     def match_weight(self) -> float:
         """Weight w of the order of reranked photos: ``w * ITM match logit + ITC similarity``. 1 in BLIP-2."""
         ...

@@ -6,7 +6,7 @@ import datetime
 import math
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from indexer.errors import ModelMismatch, PhotoNotFound
 from indexer.facts import PhotoFacts
 from indexer.library import Filters, IndexedFile, Library, Near, Neighbour, NewContent
 from indexer.model import Model, ModelIdentity, restored
+from indexer.model.compact import CompactModel
 from indexer.photos import read_photo
 from search.engine import SearchEngine
 from search.query import DEPTH, SearchQuery, SearchResponse
@@ -118,6 +119,34 @@ def test_results_equal_brute_force(model: Model, large: LargeLibrary, query: Sea
     vector = model.encode_texts([query.text or ""])[0].numpy()
     assert_same(response, brute_force(model, large.variants, query, everything, vector))
     assert response.considered == len(large.variants)
+
+
+class FewPairs(CompactModel):
+    """The compact model on a device that matches seven pairs at once."""
+
+    def __init__(self, model: CompactModel) -> None:
+        self.__dict__.update(vars(model))
+        self.matched: list[int] = []
+
+    @property
+    def match_batch_size(self) -> int:
+        return 7
+
+    def match(self, tokens: torch.Tensor, texts: Sequence[str], embeddings: torch.Tensor | None = None) -> torch.Tensor:
+        self.matched.append(len(tokens))
+        return super().match(tokens, texts, embeddings)
+
+
+def test_candidates_are_matched_as_many_at_once_as_the_model_takes(model: Model, large: LargeLibrary) -> None:
+    assert isinstance(model, CompactModel)
+    few = FewPairs(model)
+    query = SearchQuery(text="a cat", rerank=20, top=1000)
+    response = SearchEngine(large.library, few).search(query)
+    assert few.matched[:-1] == [7] * (len(few.matched) - 1)
+    assert 1 <= few.matched[-1] <= 7
+    assert sum(few.matched) == sum(result.match is not None for result in response.results) > 7
+    vector = model.encode_texts(["a cat"])[0].numpy()
+    assert_same(response, brute_force(model, large.variants, query, everything, vector))
 
 
 def km_between(facts: PhotoFacts, latitude: float, longitude: float) -> float:

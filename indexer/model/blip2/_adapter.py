@@ -87,6 +87,10 @@ class Blip2Model:
         return self._photos.size
 
     @property
+    def match_batch_size(self) -> int:
+        return self._pairs.size
+
+    @property
     def parameters_loaded(self) -> int:
         """How many of its parameters are in memory."""
         return self._encoder.parameters + sum(each.numel() for each in self._network.parameters())

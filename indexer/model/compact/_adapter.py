@@ -61,6 +61,10 @@ class CompactModel:
         return 256 if self._device.startswith("cuda") else 32
 
     @property
+    def match_batch_size(self) -> int:
+        return 256 if self._device.startswith("cuda") else 128
+
+    @property
     def match_weight(self) -> float:
         return self._match_weight
 
