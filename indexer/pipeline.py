@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from indexer._absent import AbsentFiles, not_mounted
 from indexer._tally import Tally
 from indexer._task import Task
+from indexer._unchanged import UnchangedFolders
 from indexer.embedding import ModelIdentity
 from indexer.errors import FolderNotFound, LibraryError
-from indexer.last_run import LastRun
 from indexer.library import IndexedFile, Library, Writer
 from indexer.pending_model import PendingModel
 from indexer.profile import Profile, Worker
@@ -64,7 +64,7 @@ class IndexSummary:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "profile"}
 
 
-def index_folders(  # noqa: PLR0913 - no two of them belong together
+def index_folders(
     library: Library,
     model: "Model | PendingModel",
     folders: Sequence[Path],
@@ -74,7 +74,6 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
     workers: int | None = None,
     prune: bool = False,
     devices: Sequence[str] | None = None,
-    last: LastRun | None = None,
 ) -> IndexSummary:
     """Bring the library up to date with folders of photos.
 
@@ -85,8 +84,7 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
     photos get its vectors too, and it becomes the active one when none lacks them. A pending model is loaded once there
     is something to look at. ``workers`` is the number of decoder processes (`default_workers`). ``devices`` are those
     that share the model's work when there is more than a batch of it: none of them its own; by default, every other GPU
-    beside "cuda". ``last`` is of the runs before, in this process and over this library: with it, folders that have not
-    changed take less time.
+    beside "cuda".
 
     Raises FolderNotFound: a folder that was never indexed is not there; LibraryLocked: another run is writing;
     LibraryError: the library cannot be written.
@@ -98,11 +96,11 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
     tally = Tally()
     timed = tally.stopwatch.timed
     notes: list[str] = []
-    last = last or LastRun()
     with library.writer() as writer, _interrupt_sets(stop):
         roots = outermost(folders)
         _refuse_absent(roots, set(writer.folders().values()))
         writer.use_model(model.identity)
+        unchanged = UnchangedFolders(writer)
         absent = AbsentFiles(writer, tally, prune)
         tasks: list[Task] = []
         for root in roots:
@@ -111,10 +109,10 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
             if stop.is_set():  # photos that the scan lacks are not gone
                 break
             with timed("run", "compare"):
-                tasks += _compare(writer, root, scan, last, absent, tally, notes)
+                tasks += _compare(writer, root, scan, unchanged, absent, tally, notes)
         if not stop.is_set():
             with timed("run", "compare"):
-                tasks += _unembedded(writer, model.identity, last, tasks)
+                tasks += _unembedded(writer, model.identity, unchanged, tasks)
         meter.enter("indexing", len(tasks))
         counts: dict[Worker, int] = {}
         if tasks and not stop.is_set():
@@ -130,6 +128,7 @@ def index_folders(  # noqa: PLR0913 - no two of them belong together
         if not stop.is_set():
             notes += absent.settle()
             _activate(library, writer, model.identity, notes)
+            unchanged.keep()
         with timed("run", "save vectors"):
             writer.refresh_vectors()
         notes += library.take_notes()
@@ -223,17 +222,22 @@ def _scan(library: Library, root: Path, prune: bool, meter: ProgressMeter, stop:
 
 
 def _compare(
-    writer: Writer, root: Path, scan: FolderScan, last: LastRun, absent: AbsentFiles, tally: Tally, notes: list[str]
+    writer: Writer,
+    root: Path,
+    scan: FolderScan,
+    unchanged: UnchangedFolders,
+    absent: AbsentFiles,
+    tally: Tally,
+    notes: list[str],
 ) -> list[Task]:
     """Record what a folder's scan alone tells, and return what must be read."""
     folder_id = writer.add_folder(root)
-    version = writer.version()
-    changes = last.changes(root, version, scan)
+    changes = unchanged.changes(root, scan)
     if changes is None:
         indexed = writer.indexed_files(folder_id)
         known = writer.known_files(folder_id, [path for path, _, _ in indexed.difference(scan.files)])
         changes = compare(scan, indexed, known)
-        last.remember(root, version, scan, changes)
+        unchanged.remember(root, scan, changes)
     if "" in scan.unlistable or (changes.present and not scan.files and not absent.prune):
         notes.append(not_mounted(root))
         return []
@@ -265,13 +269,12 @@ def _record_returned(writer: Writer, folder_id: int, changes: FolderChanges, tal
     tally.outcomes["added"] += len(files) - failed
 
 
-def _unembedded(writer: Writer, model: ModelIdentity, last: LastRun, tasks: Sequence[Task]) -> list[Task]:
-    state = (writer.version(), model)
-    if last.complete == state:
+def _unembedded(writer: Writer, model: ModelIdentity, unchanged: UnchangedFolders, tasks: Sequence[Task]) -> list[Task]:
+    if unchanged.complete(model):
         return []
     lacking = _backfill(writer, tasks)
     # Those that are read anyway may yet fail.
-    last.complete = None if lacking or tasks else state
+    unchanged.remember_complete(None if lacking or tasks else model)
     return lacking
 
 

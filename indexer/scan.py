@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import marshal
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +37,13 @@ class FolderScan:
     unknown, which is not the same as gone."""
     leading_out: int = 0
     """Links to photo files outside the folder, which are left out."""
+
+    def digest(self) -> str:
+        """Of which files there are, in which states: hexadecimal, the same in any process."""
+        # Version 2 writes equal values alike, whichever objects they are, and lone surrogates as well; it takes a
+        # quarter of the time of JSON. Should another Python write them otherwise, a run is longer, once.
+        found = marshal.dumps((self.files, self.unlistable), 2)
+        return hashlib.blake2b(found, digest_size=16).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

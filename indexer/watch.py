@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from watchfiles import Change, watch
 
-from indexer.last_run import LastRun
 from indexer.library import Library
 from indexer.pending_model import PendingModel
 from indexer.pipeline import IndexSummary, index_folders
@@ -44,7 +43,6 @@ def watch_folders(
     """
     roots = outermost(folders)
     due = roots
-    last = LastRun()
     # The watch is on before the first run, which would miss what changes behind its back; the first tick starts it.
     for changes in watch(
         *(root for root in roots if root.is_dir()),
@@ -58,9 +56,7 @@ def watch_folders(
     ):
         due = due or _changed(roots, changes)
         if due:
-            on_summary(
-                index_folders(library, model, due, on_progress=on_progress, cancelled=stop, workers=workers, last=last)
-            )
+            on_summary(index_folders(library, model, due, on_progress=on_progress, cancelled=stop, workers=workers))
         due = []
 
 

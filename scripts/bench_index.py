@@ -36,7 +36,6 @@ import torch
 from PIL import Image
 
 from indexer.facts import PhotoFacts
-from indexer.last_run import LastRun
 from indexer.library import IndexedFile, Library, NewContent
 from indexer.model import Model, load_model, quantised
 from indexer.pending_model import PendingModel, model_when_needed
@@ -45,7 +44,7 @@ from indexer.pipeline import default_workers, index_folders
 from scripts import plots
 from scripts.sample_library import write_samples
 
-RESCANS = ("find", "scandir and stat", "in process", "first", "command")
+RESCANS = ("find", "scandir and stat", "run", "run by the catalog", "command", "command on nothing")
 SIZES = {"12 MP": (4000, 3000), "0.2 MP": (512, 384)}
 
 
@@ -251,22 +250,28 @@ def rescan(directory: Path, files: int) -> dict[str, float]:
     """Seconds to index a folder again in which nothing has changed, beside ``find``, which prints sizes and times, and
     a loop of Python that asks for them and does nothing else.
 
-    The files are no photos, and recorded as photos of ten pictures: none of them is opened in any case. "In process" is
-    a run that follows on another in one process, as with --watch and in the service; "first" is one that does not know
-    of another; "command" is `photoseek index`, from start to end.
+    The files are no photos, and recorded as photos of ten pictures: none of them is opened in any case. "Run" is one in
+    a process that has started, with what another left in folders.unchanged; "by the catalog" without, so that it reads
+    what is recorded of each file. "Command" is `photoseek index`, from start to end; "on nothing", of an empty folder.
     """
     photos, model = directory / "photos", model_when_needed("compact", "cpu")
     with Library.create(directory / "library") as library:
         record_files(library, model, photos, files)
-        last = LastRun()
-        index_folders(library, model, [photos], last=last)
-        command = [sys.executable, "-m", "ui.cli", "index", str(photos), "--library", str(library.directory)]
+        empty = directory / "empty"
+        empty.mkdir()
+        command = [sys.executable, "-m", "ui.cli", "index", "--library"]
+
+        def by_the_catalog() -> None:
+            (library.directory / "folders.unchanged").unlink(missing_ok=True)
+            index_folders(library, model, [photos])
+
         ways: dict[str, Callable[[], object]] = {
             "find": lambda: _quietly(["find", str(photos), "-printf", "%s %T@"]),
             "scandir and stat": lambda: ask_for_sizes(photos),
-            "in process": lambda: index_folders(library, model, [photos], last=last),
-            "first": lambda: index_folders(library, model, [photos]),
-            "command": lambda: _quietly(command),
+            "run by the catalog": by_the_catalog,
+            "run": lambda: index_folders(library, model, [photos]),
+            "command": lambda: _quietly([*command, str(library.directory), str(photos)]),
+            "command on nothing": lambda: _quietly([*command, str(directory / "of nothing"), str(empty)]),
         }
         # One after the other, and again: what else the machine does falls on all of them.
         rounds = [{name: spent(way) for name, way in ways.items()} for _ in range(5)]

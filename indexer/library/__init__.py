@@ -1,5 +1,6 @@
 """The library: what is known of the photos, in one directory. ``docs/library-format.md`` says what is in it."""
 
+from indexer.library._last_run import LastRun, UnchangedFolder
 from indexer.library._library import Library
 from indexer.library._records import (
     Facet,
@@ -30,6 +31,7 @@ __all__ = [
     "IndexedFile",
     "KnownContent",
     "KnownFile",
+    "LastRun",
     "Library",
     "LibraryStatus",
     "ModelRecord",
@@ -37,6 +39,7 @@ __all__ = [
     "Neighbour",
     "NewContent",
     "PhotoRecord",
+    "UnchangedFolder",
     "Unembedded",
     "VerifyReport",
     "Writer",

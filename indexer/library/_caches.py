@@ -55,7 +55,7 @@ class FileCache:
     def put(self, digest: str, data: bytes) -> None:
         """Keep, in place of what there was. Where nothing can be written, nothing is kept: it is only a cache."""
         with contextlib.suppress(OSError):
-            _write_whole(self.path(digest), data + _TRAILER.pack(zlib.crc32(data), _MAGIC))
+            _write_whole(self.path(digest), sealed(data))
 
     def remove(self, digest: str) -> None:
         """Forget."""
@@ -78,6 +78,11 @@ class FileCache:
         """Where the file of a digest is."""
         # In 256 folders: some file systems and many tools are slow with 100,000 files in one.
         return self._directory / digest[:2] / f"{digest}{self._suffix}"
+
+
+def sealed(data: bytes) -> bytes:
+    """What a file of a cache holds, for `read_whole`."""
+    return data + _TRAILER.pack(zlib.crc32(data), _MAGIC)
 
 
 def read_whole(path: Path) -> bytes | None:

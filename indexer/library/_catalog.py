@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Text, exists, func, select, type_coerce
+from sqlalchemy import Text, exists, func, select, type_coerce, update
 from sqlalchemy.orm import Session
 
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
@@ -18,7 +19,7 @@ from indexer.library._filters import INDEXED, PRESENT, conditions, starts_with, 
 from indexer.library._folders import Home, homes
 from indexer.library._records import Filters
 from indexer.library._sqlite import MAX_VARIABLES
-from indexer.library._tables import Content, Embedding, Folder, ModelRow, Photo, TypicalQueries, unescaped
+from indexer.library._tables import CatalogState, Content, Embedding, Folder, ModelRow, Photo, TypicalQueries, unescaped
 
 EMBEDDING_BYTES = QUERY_TOKENS * EMBEDDING_SIZE * 2
 
@@ -56,6 +57,13 @@ def state(session: Session) -> State:
     """The catalog's one row of these."""
     ((library, revision, match_cache_bytes),) = _rows(session, _STATE)
     return State(library, revision, match_cache_bytes)
+
+
+def count_change(session: Session) -> None:
+    """Give the catalog another revision: part of every transaction that changes it."""
+    # By any step: a catalog that is restored from a backup does not come by the same numbers again.
+    step = 1 + int.from_bytes(os.urandom(4), "little")
+    session.execute(update(CatalogState).values(revision=CatalogState.revision + step))
 
 
 def active_model(session: Session) -> ActiveModel | None:
@@ -122,7 +130,7 @@ def searchable(session: Session, model_id: int) -> tuple[NDArray[np.int64], NDAr
 def fingerprint(session: Session, model_id: int) -> list[int]:
     """Numbers that tell whether ``searchable`` is as it was, for much less work.
 
-    The revision alone would not do: a catalog that was restored from a backup counts the same numbers again.
+    The revision alone would not do: restored from a backup, a catalog of an older PhotoSeek counts as it did before.
     """
     vectors = session.execute(
         select(func.count(), func.sum(Embedding.content_id), func.sum(Embedding.checksum)).where(

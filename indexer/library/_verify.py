@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from indexer.library import _catalog as catalog
@@ -16,8 +16,9 @@ from indexer.library._caches import Caches, FileCache, discard, read_whole, unpa
 from indexer.library._current_vectors import CurrentVectors, difference
 from indexer.library._exact_vectors import ExactVectors
 from indexer.library._filters import PRESENT
+from indexer.library._last_run import FILE_NAME
 from indexer.library._records import VerifyReport
-from indexer.library._tables import CatalogState, Content, Embedding, ModelRow, Photo
+from indexer.library._tables import Content, Embedding, ModelRow, Photo
 from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, discard_codes, load_vectors
 
 _CHUNK = 1000
@@ -48,6 +49,7 @@ def verify(engine: Engine, vectors_path: Path, vectors: CurrentVectors, caches: 
             findings.add(message)
     _check_embeddings(engine, findings)
     _check_vectors(engine, vectors_path, vectors, findings)
+    _check_last_run(vectors_path.with_name(FILE_NAME), findings)
     _check_caches(engine, caches, findings)
     return VerifyReport(tuple(findings.found), tuple(findings.repaired), tuple(findings.notes))
 
@@ -70,7 +72,7 @@ def _check_embeddings(engine: Engine, findings: _Findings) -> None:
 def _drop_embedding(engine: Engine, model_id: int, content_id: int) -> None:
     with Session(engine) as session, session.begin():
         session.execute(delete(Embedding).where(Embedding.model_id == model_id, Embedding.content_id == content_id))
-        session.execute(update(CatalogState).values(revision=CatalogState.revision + 1))
+        catalog.count_change(session)
 
 
 def _check_vectors(engine: Engine, path: Path, vectors: CurrentVectors, findings: _Findings) -> None:
@@ -131,6 +133,17 @@ def _rebuild_vectors(engine: Engine, path: Path, vectors: CurrentVectors) -> Non
         model = catalog.active_model(session)
         if model is not None:
             vectors.save(session, model)
+
+
+def _check_last_run(path: Path, findings: _Findings) -> None:
+    try:
+        whole = read_whole(path) is not None
+    except FileNotFoundError:
+        return
+    except OSError:
+        whole = False
+    if not whole:
+        findings.add(f"{path.name}: damaged", partial(discard, path))
 
 
 def _check_caches(engine: Engine, caches: Caches, findings: _Findings) -> None:

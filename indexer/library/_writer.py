@@ -32,10 +32,11 @@ from indexer.library._caches import Caches
 from indexer.library._current_vectors import CurrentVectors
 from indexer.library._filters import INDEXED, starts_with
 from indexer.library._folders import canonical, homes, prefix
+from indexer.library._last_run import LastRun, load_last_run, save_last_run
 from indexer.library._opening import require_catalog
 from indexer.library._recording import record_contents, record_files
 from indexer.library._records import IndexedFile, KnownContent, KnownFile, NewContent, Unembedded
-from indexer.library._tables import CatalogState, Content, Embedding, Folder, ModelRow, Photo, TypicalQueries
+from indexer.library._tables import Content, Embedding, Folder, ModelRow, Photo, TypicalQueries
 
 
 class Writer:
@@ -53,7 +54,8 @@ class Writer:
             active = catalog.active_model(session)
         self._model = None if active is None else active.identity
         self._model_id = None if active is None else active.id
-        self._forget_contents_without_photos()
+        if not self.last_run().folders:  # who found a folder unchanged has forgotten them
+            self._forget_contents_without_photos()
 
     def use_model(self, identity: ModelIdentity) -> None:
         """Vectors written from now on are of this model. The first model ever becomes the active one."""
@@ -125,6 +127,14 @@ class Writer:
         with Session(self._engine) as session:
             state = catalog.state(session)
             return state.library, state.revision
+
+    def last_run(self) -> LastRun:
+        """What the last run kept, if the catalog has not changed since; else nothing."""
+        return load_last_run(self._catalog_file.parent, self.version())
+
+    def keep_last_run(self, found: LastRun) -> None:
+        """Keep what holds of a catalog of that version for the next run; nothing, where it cannot be written."""
+        save_last_run(self._catalog_file.parent, found)
 
     def folders(self) -> dict[int, Path]:
         """Indexed folders by id."""
@@ -245,7 +255,7 @@ class Writer:
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
             session.flush()
-            session.execute(update(CatalogState).values(revision=CatalogState.revision + 1))
+            catalog.count_change(session)
 
     def _model_row(self, session: Session, identity: ModelIdentity) -> ModelRow:
         wanted = {"name": identity.name, "revision": identity.revision, "digest": identity.digest}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from indexer.last_run import LastRun
 from indexer.library import Library
 from indexer.progress import Progress
 from search.decoding import Decoding
@@ -46,7 +45,6 @@ class Service:
         self.pictures = Workers("picture", 2, 64)
         self.folders = AllowedFolders(self.library, settings.indexable)
         self.jobs = Jobs(self._index, self.metrics)
-        self._last_run = LastRun()
 
     async def search(self, make_query: Callable[[], SearchQuery]) -> SearchAnswer:
         """Answer a query, made in the thread that answers it: decoding an upload takes a while."""
@@ -88,7 +86,7 @@ class Service:
         from indexer.pipeline import index_folders  # noqa: PLC0415 - as heavy as the model: see Loading
 
         model = self.loading.get().model
-        return index_folders(self.library, model, folders, on_progress=report, cancelled=cancelled, last=self._last_run)
+        return index_folders(self.library, model, folders, on_progress=report, cancelled=cancelled)
 
 
 def addresses(photo_id: int) -> dict[str, str]:

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from indexer.errors import FolderNotFound, LibraryLocked
-from indexer.last_run import LastRun
 from indexer.library import Library
 from indexer.model import ImageFeatures, Model, load_model
 from indexer.photos import read_photo
@@ -42,11 +41,10 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 @pytest.fixture
 def index(library: Library, model: Model, photos: Path) -> Index:
-    """Index the folder ``photos`` with one decoder process, each run knowing of those before."""
-    last = LastRun()
+    """Index the folder ``photos`` with one decoder process."""
 
     def run(*folders: Path, **options: object) -> IndexSummary:
-        summary = index_folders(library, model, folders or (photos,), **({"workers": 1, "last": last} | options))  # type: ignore[arg-type]
+        summary = index_folders(library, model, folders or (photos,), **({"workers": 1} | options))  # type: ignore[arg-type]
         report = library.verify()
         assert report.ok, report.findings
         return summary

@@ -19,7 +19,7 @@ def test_prints_every_figure_as_json_and_draws_them(capsys: pytest.CaptureFixtur
             "ours / naive loop", "ours apart, s to start", "ours apart, share that the model waited",
             "ours, photos/s of the whole command", "cores of decoding for one of the model", "Pillow, draft, ms",
         } < measured[name].keys()  # fmt: skip
-    assert {"in process / find", "in process / find, processor time", "command / find"} < measured["rescan"].keys()
+    assert {"run / find", "run / find, processor time", "command / find"} < measured["rescan"].keys()
     assert all(value > 0 for figures in measured.values() for value in figures.values())
     for name in "index-rate.png", "index-rescan.png":
         with Image.open(tmp_path / name) as drawn:

@@ -1,8 +1,10 @@
 """A library above the size of an exact scan: nearly the best pictures, by exact similarity, through every change."""
 
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -502,10 +504,13 @@ def test_a_file_of_a_restored_catalog_is_not_trusted_for_its_revision(
     add(large, range(COUNT, COUNT + 1), embeddings)
     with large.writer() as writer:
         writer.refresh_vectors()
+        _, revision = writer.version()
     with Library.open(backup, EXACT_UP_TO) as restored:
-        # As many transactions, and another picture.
         add(restored, range(COUNT + 1, COUNT + 2), embeddings)
         shutil.copy(large.directory / "vectors.faiss", backup / "vectors.faiss")
+    # As by a PhotoSeek that counted transactions: as many, and another picture.
+    with closing(sqlite3.connect(backup / "catalog.sqlite")) as connection, connection:
+        connection.execute("UPDATE catalog_state SET revision = ?", (revision,))
     with Library.open(backup, EXACT_UP_TO) as restored:
         query = unit(embeddings[COUNT + 1, 5].astype(np.float32))
         assert restored.nearest(query, 1)[0].similarity == pytest.approx(1, abs=1e-3)
