@@ -1,5 +1,6 @@
 """Processes that decode pictures for another: the spawning of one, and what it is set up with."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -29,7 +30,8 @@ def set_up_decoder(memory: int) -> None:
     """Let this process decode quietly, with one thread, and in so many bytes of memory beyond what it has now."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started it decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"  # LibRaw's; there is a process for every core already
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata…
+    logging.disable()  # …and on odd TIFFs
     limit_memory(memory)
     _silence_libraries()
 

@@ -1,6 +1,7 @@
 """Decoder processes of searches: whatever a picture does to one, the next picture is decoded."""
 
 import contextlib
+import logging
 import os
 import resource
 import signal
@@ -62,6 +63,10 @@ def balloon() -> int:
 
 def hang() -> None:
     time.sleep(600)
+
+
+def remark() -> None:
+    logging.getLogger("PIL.TiffImagePlugin").error("More samples per pixel than can be decoded: 95")
 
 
 def test_an_upload_is_what_the_engine_would_make_of_it(decoding: Decoding) -> None:
@@ -145,6 +150,8 @@ def test_a_photo_as_jpeg_and_as_thumbnail(decoding: Decoding, tmp_path: Path) ->
     assert np.array_equal(decoding.pixels(tmp_path / "cat.png", 64), read_pixels(tmp_path / "cat.png", 64))
 
 
-def test_what_a_decoder_prints_is_not_seen(decoding: Decoding, capfd: pytest.CaptureFixture[str]) -> None:
-    decoding.run(os.write, 2, b"TIFFReadDirectory: Warning, Unknown field with tag 37724.")
+def test_what_a_decoder_prints_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(Decoding(processes=1)) as decoding:
+        decoding.run(os.write, 2, b"TIFFReadDirectory: Warning, Unknown field with tag 37724.")
+        decoding.run(remark)
     assert capfd.readouterr().err == ""
