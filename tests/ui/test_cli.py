@@ -126,7 +126,7 @@ class TestIndex:
         many = tmp_path / "many"
         many.mkdir()
         for number in range(200):
-            Image.effect_noise((640, 480), number + 1).save(many / f"{number}.jpg")
+            Image.effect_noise((320, 240), number + 1).save(many / f"{number}.jpg")
         process = subprocess.Popen(
             [*COMMAND, "index", many, "--json"],
             env=environment(tmp_path / "library"),
