@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from indexer._encoding import Encoded
+from indexer._encoded import Encoded
 from indexer.model import Fetch, Model, quantise
 from indexer.tokens import QuantisedTokens
 

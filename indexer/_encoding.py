@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.profile import Stopwatch
-from indexer.tokens import QuantisedTokens
 
 if TYPE_CHECKING:
     from indexer.model import Model
@@ -31,16 +30,6 @@ class Loaded:
     """Photos that each encodes at once."""
     queries: NDArray[np.float32] | None = None
     """(q, 256), of the texts that were asked for."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Encoded:
-    """One batch, encoded."""
-
-    digests: tuple[str, ...]
-    embeddings: NDArray[np.float16]
-    """(B, 32, 256)."""
-    tokens: list[QuantisedTokens]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

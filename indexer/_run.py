@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer._absent import AbsentFiles
-from indexer._encoding import Encoded, Encoders, Loaded, ModelFailed
+from indexer._encoded import Encoded
+from indexer._encoding import Encoders, Loaded, ModelFailed
 from indexer._tally import Outcome, Tally
 from indexer._task import Task
 from indexer.library import IndexedFile, KnownContent, NewContent, Writer

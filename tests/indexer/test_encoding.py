@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from indexer._encoding import Encoded, Encoders, Loaded, ModelFailed
+from indexer._encoded import Encoded
+from indexer._encoding import Encoders, Loaded, ModelFailed
 from indexer.errors import CheckpointInvalid
 from indexer.library import Library
 from indexer.model import ImageFeatures, Model, load_model, restored
