@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,11 @@ from torch import Tensor
 BITS = 2.18
 """Bits a value that leave room, in 100 KB of BLIP-2's 257 x 1408 tokens, for one token and a scale in full."""
 _MOST_BITS = 6
+_CODED_BITS = 2.2
+"""Bits a value, everything included, of a photo whose values are entropy-coded."""
+_SCALES = 3
+"""How many scales an octave has, where values are entropy-coded: one is 1.26 times the one below."""
+_LEAST_SCALE, _MOST_SCALE, _MOST_STEPS = -8, 40, 4095
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +29,11 @@ class Known:
     heeded: Tensor
     """(D, D) square root of the sum of ``g @ g.T`` over gradients g of match logits with regard to a token: what
     ``tokens @ heeded`` differs by is what logits differ by, to first order."""
+    taken: Tensor
+    """(D, D) the like of ``read`` over all weights that a token is multiplied with: in the compact model those that
+    make places too, which count as much as keys and values together."""
     others: Tensor
-    """(P, N, D) tokens of other photos."""
+    """(P, N, D) tokens of other photos; without any there is no ``heeded``, and no form that needs either."""
     classifier: int
     """Which token is none of the square of patches."""
 
@@ -40,6 +49,13 @@ def forms(tokens: Tensor, known: Known) -> Iterator[tuple[str, float, Callable[[
     rotated = values / 4 + 4.0 * (count + width)
     yield "rotated, 2 bits", rotated, lambda: two_bits(tokens, nearest_level)
     yield "rotated, the best that 2 bits can be", rotated, lambda: two_bits(tokens, shannon_bound)
+    size = values * _CODED_BITS / 8
+    channels = torch.diag(known.read.norm(dim=0))
+    yield "cosines, coded, 2.2 bits", size, lambda: coded(tokens, channels, known)
+    yield "cosines and axes, coded, 2.2 bits", size, lambda: coded(tokens, known.taken, known)
+    yield "cosines and axes, the best that 2.2 bits can be", size, lambda: coded(tokens, known.taken, known, bound=True)
+    if len(known.others) == 0:
+        return
     bits = (count - 1) * width * BITS / 8 + width + 8
     yield "cosines and directions read, 2.2 bits", bits, lambda: transformed(tokens, known.read, known)
     yield "cosines and directions heeded, 2.2 bits", bits, lambda: transformed(tokens, known.heeded, known)
@@ -106,6 +122,31 @@ def transformed(tokens: Tensor, metric: Tensor, known: Known) -> Tensor:
     return _together(back, scaled(alone, 2, 127), known.classifier).float()
 
 
+def coded(tokens: Tensor, metric: Tensor, known: Known, *, bound: bool = False) -> Tensor:
+    """Patches by cosines over their square, channels by the axes of ``metric``; then all in steps of one width, as
+    narrow as the bytes allow. Nothing of other photos is known.
+
+    A coefficient is taken as normal, its standard deviation the product of a scale of its row and one of its column,
+    which are kept too. The bytes are what a perfect range coder takes with that model, plus 1 % and the scales. With
+    ``bound`` they are Shannon's of it, which no code betters: noise of one power replaces the steps.
+    """
+    count, width = tokens.shape[1:]
+    patches, alone = _apart(tokens.double(), known.classifier)
+    cosines = _cosines(math.isqrt(patches.shape[1]))
+    values, vectors = torch.linalg.eigh(metric.double() @ metric.double().T)
+    # The axes of a diagonal metric are the channels themselves, whatever the order of its values.
+    diagonal = bool((metric == metric.diag().diag()).all())
+    analysis = metric.double() if diagonal else vectors * values.clamp(min=values.max() * 1e-12).sqrt()
+    coefficients = torch.cat([alone @ analysis, cosines @ (patches @ analysis)], dim=1)
+    kept = torch.empty_like(coefficients)
+    for photo, each in enumerate(coefficients):
+        rows, columns = _separable(each)
+        size = 0.99 * (count * width * _CODED_BITS / 8 - _packed(rows, columns) - 16)
+        kept[photo] = (_noisy if bound else _in_steps)(each, rows + columns, 8 * size)
+    back = kept @ torch.linalg.inv(analysis)
+    return _together(cosines.T @ back[:, 1:], back[:, :1], known.classifier).float()
+
+
 def one_basis(tokens: Tensor, metric: Tensor, known: Known, rank: int) -> Tensor:
     """Int8 coefficients of the same ``rank`` directions for every photo: those that leave the least error over other
     photos as ``metric`` sees it. Folded into keys and values, nothing is multiplied out.
@@ -148,6 +189,70 @@ def _cosines(side: int) -> Tensor:
     waves = torch.cos(math.pi * place[:, None] * (place + 0.5) / side) * math.sqrt(2 / side)
     waves[0] /= math.sqrt(2)
     return torch.kron(waves, waves)
+
+
+def _separable(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(R, 1) and (1, C) whole numbers: the product of their powers is what (R, C) ``values`` differ by, in the mean."""
+    energy = values.square() + torch.finfo(torch.float32).tiny
+    columns = energy.mean(dim=0, keepdim=True)
+    for _ in range(6):
+        rows = (energy / columns).mean(dim=1, keepdim=True)
+        columns = (energy / rows).mean(dim=0, keepdim=True)
+    return (rows.log2() / 2 * _SCALES).round(), (columns.log2() / 2 * _SCALES).round()
+
+
+def _packed(rows: Tensor, columns: Tensor) -> int:
+    """Bytes that the scales take."""
+    scales = torch.cat([(each - each.max()).flatten() for each in (rows, columns)])
+    return len(zlib.compress(scales.clamp(min=-127).to(torch.int8).numpy().tobytes(), 9))
+
+
+def _in_steps(values: Tensor, scales: Tensor, bits: float) -> Tensor:
+    """To the nearest of steps as narrow as ``bits`` allow, and back to the mean of what a step holds."""
+    costs, means = _steps()
+    fits, narrow = 3200, -3200
+    while fits - narrow > 1:
+        tried = (fits + narrow) // 2
+        steps, row = _stepped(values, scales, tried)
+        fits, narrow = (tried, narrow) if float(costs[row, steps.abs()].sum()) <= bits else (fits, tried)
+    steps, row = _stepped(values, scales, fits)
+    kept: Tensor = steps.sign() * means[row, steps.abs()] * 2 ** (fits / 64)
+    return kept
+
+
+def _stepped(values: Tensor, scales: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """How many steps of width ``2 ** (width / 64)``, and the row of `_steps` for that scale."""
+    steps = (values / 2 ** (width / 64)).round().clamp(-_MOST_STEPS, _MOST_STEPS).long()
+    return steps, (scales - round(width / 64 * _SCALES)).clamp(_LEAST_SCALE, _MOST_SCALE).long() - _LEAST_SCALE
+
+
+@cache
+def _steps() -> tuple[Tensor, Tensor]:
+    """For each scale and number of steps away from 0: bits, and the mean of the normal distribution within that step.
+
+    One value in 200 is allowed for to be anything, so that none takes more than 20 bits.
+    """
+    steps = torch.arange(_MOST_STEPS + 1, dtype=torch.float64)
+    spread = 2 ** (torch.arange(_LEAST_SCALE, _MOST_SCALE + 1, dtype=torch.float64)[:, None] / _SCALES)
+    low, high = (steps - 0.5) / spread, (steps + 0.5) / spread
+    share = torch.special.ndtr(-low) - torch.special.ndtr(-high)
+    density_low, density_high = (torch.exp(-each.square() / 2) / math.sqrt(2 * math.pi) for each in (low, high))
+    mean = torch.where(share > 1e-12, spread * (density_low - density_high) / share, steps)
+    mean[:, 0] = 0
+    return -(0.995 * share + 0.005 / (_MOST_STEPS + 1)).log2(), mean.clamp(min=steps - 0.5, max=steps + 0.5)
+
+
+def _noisy(values: Tensor, scales: Tensor, bits: float) -> Tensor:
+    """Noise of one power in all of them, or as much as there is to lose: reverse water-filling."""
+    power = 4 ** (scales / _SCALES)
+    low, high = -100.0, 100.0
+    for _ in range(50):
+        noise = torch.minimum(power, torch.tensor(2 ** ((low + high) / 2)))
+        middle = (low + high) / 2
+        low, high = (middle, high) if float((power / noise).log2().sum()) / 2 > bits else (low, middle)
+    left = 1 - noise / power
+    random = torch.randn(values.shape, generator=torch.Generator().manual_seed(1), dtype=values.dtype)
+    return left * values + (noise * left).sqrt() * random
 
 
 def _depths(variances: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
     python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 300 --rerank 5
     python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 12 --rerank 3 --random-blip2  # 4 GB of memory
+    python scripts/bench_match_cache.py CAPTIONS.jsonl --photos 1000 --rerank 10 --forms 'int|coded'
 
 Encodes the first photos of the annotations, asks for each with its first caption, and reranks the candidates of highest
 similarity with the tokens as they are (float32) and with the tokens as each form gives them back. A low-rank form that
 is folded into the keys and values of cross-attention gives the same numbers as one that is multiplied out, as here.
-As many photos again, with their first captions, tell the forms that ask for it how tokens vary and what logits heed.
+As many photos again, with their first captions, tell the forms that ask for it how tokens vary and what logits heed;
+where the annotations have no more photos, those forms are left out.
 """
 
 import argparse
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--qformer-alone", action="store_true", help="the compact model's match logit without its other parts"
     )
+    parser.add_argument("--outliers", action="store_true", help="make a few channels and a few tokens far larger")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--photos", type=int, default=300)
     parser.add_argument("--rerank", type=int, default=20)
@@ -53,13 +56,16 @@ def main() -> None:
         model = load_model(directory if options.random_blip2 else options.model, options.device)
         if options.qformer_alone:
             leave_qformer_alone(model)
-        measure(model, options.captions, options.photos, options.rerank, options.forms)
+        measure(model, options)
 
 
-def measure(model: Model, captions: Path, count: int, rerank: int, wanted: str) -> None:
+def measure(model: Model, options: argparse.Namespace) -> None:
     """Print what each form costs and does."""
-    photos = [photo for photo in read_annotations(captions) if photo.captions][: 2 * count]
+    count, rerank = options.photos, options.rerank
+    photos = [photo for photo in read_annotations(options.captions) if photo.captions][: 2 * count]
     all_tokens, all_embeddings = encode(model, [photo.path for photo in photos])
+    if options.outliers:
+        all_tokens = with_outliers(all_tokens)
     all_texts = [photo.captions[0] for photo in photos]
     tokens, embeddings, texts = all_tokens[:count], all_embeddings[:count], all_texts[:count]
     similarities = torch.einsum("pqd,td->tpq", embeddings, model.encode_texts(texts).cpu()).amax(dim=-1)
@@ -70,9 +76,10 @@ def measure(model: Model, captions: Path, count: int, rerank: int, wanted: str) 
     spread = ((tokens - tokens.mean(dim=1, keepdim=True)) @ read).norm()
     heeded = heeded_by(model, all_tokens[count:], all_embeddings[count:], all_texts[count:])
     classifier = len(tokens[0]) - 1 if isinstance(model, CompactModel) else 0
-    known = Known(read=read, heeded=heeded, others=all_tokens[count:], classifier=classifier)
+    taken = taken_by(model, read)
+    known = Known(read=read, taken=taken, heeded=heeded, others=all_tokens[count:], classifier=classifier)
     for name, size, keep in forms(tokens, known):
-        if re.search(wanted, name):
+        if re.search(options.forms, name):
             kept = keep()
             measured = {
                 "form": name,
@@ -81,6 +88,16 @@ def measure(model: Model, captions: Path, count: int, rerank: int, wanted: str) 
             }
             logits = match(model, kept, embeddings, texts, candidates)
             print(json.dumps(measured | compared(exact, logits, own, candidates, model)), flush=True)
+
+
+def with_outliers(tokens: Tensor) -> Tensor:
+    """(P, N, D) tokens, 8 channels of them 30 times as large, and 4 tokens of each photo 10 times."""
+    draw = torch.Generator().manual_seed(0)
+    result = tokens.clone()
+    result[:, :, torch.randperm(tokens.shape[2], generator=draw)[:8]] *= 30
+    for photo in result:
+        photo[torch.randperm(tokens.shape[1], generator=draw)[:4]] *= 10
+    return result
 
 
 def leave_qformer_alone(model: Model) -> None:
@@ -101,6 +118,17 @@ def read_by(model: Model) -> Tensor:
         ]
     )
     return square_root(weights.T @ weights)
+
+
+def taken_by(model: Model, read: Tensor) -> Tensor:
+    """(D, D) the like of ``read`` over all that a token is multiplied with: the compact model's places too, if its
+    match logit has the alignment, in equal shares.
+    """
+    if not isinstance(model, CompactModel) or not model._network.alignment_head.weight.any():
+        return read
+    places = model._network.place_projection.weight.detach().float().cpu()
+    reading, placing = read @ read, places.T @ places
+    return square_root(reading / reading.trace() + placing / placing.trace())
 
 
 def heeded_by(model: Model, tokens: Tensor, embeddings: Tensor, texts: list[str]) -> Tensor:
