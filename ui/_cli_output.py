@@ -1,18 +1,15 @@
 """What a command prints: tables for a person at a terminal, plain lines for a pipe."""
 
+import functools
 import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-_output = Console(highlight=False, markup=False)
-_notes = Console(highlight=False, markup=False, stderr=True)
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def printable(text: str) -> str:
@@ -22,16 +19,19 @@ def printable(text: str) -> str:
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table with a header on a terminal; in a pipe one line a row, its cells separated by tabs."""
-    if not _output.is_terminal:
+    if not sys.stdout.isatty():
         for row in rows:
             print(*(printable(cell) for cell in row), sep="\t")
         return
+    from rich.table import Table  # noqa: PLC0415 - as in `_console`
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=bool(columns))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    _output.print(table)
+    _console(stderr=False).print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -57,9 +57,18 @@ def print_path(path: Path) -> None:
 
 def note(text: str) -> None:
     """Tell a person something beside the output."""
-    _notes.print(printable(text), soft_wrap=True)
+    _console(stderr=True).print(printable(text), soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """Report an error in one line."""
-    _notes.print(Text.assemble(("photoseek: ", "bold red"), printable(text)), soft_wrap=True)
+    from rich.text import Text  # noqa: PLC0415 - as in `_console`
+
+    _console(stderr=True).print(Text.assemble(("photoseek: ", "bold red"), printable(text)), soft_wrap=True)
+
+
+@functools.cache
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - most commands in a pipe do without
+
+    return Console(highlight=False, markup=False, stderr=stderr)

@@ -1,10 +1,8 @@
 """Progress on the terminal: a live bar, or a line now and then where there is none."""
 
+import sys
 import time
 from typing import Protocol, Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from ui._cli_output import note
 
@@ -24,19 +22,27 @@ class ProgressView(Protocol):
 
 def progress_view() -> ProgressView:
     """A bar where standard error is a terminal, lines where it is not."""
-    console = Console(stderr=True)
-    return _LiveBar(console) if console.is_terminal else _Lines()
+    return _LiveBar() if sys.stderr.isatty() else _Lines()
 
 
 class _LiveBar:
-    def __init__(self, console: Console) -> None:
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - in a pipe there is no bar
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+        )
+
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[pace]}", markup=False),
-            console=console,
+            console=Console(stderr=True),
             transient=True,
         )
         self._task = self._bar.add_task("Starting", total=None, pace="")

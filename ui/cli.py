@@ -5,12 +5,12 @@ imports what it needs only when it runs, so that ``--help``, ``status`` and ``fa
 """
 
 import contextlib
+import gc
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,6 +100,8 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         output.print_line(f"photoseek {version('photoseek')}")
         raise typer.Exit
 
@@ -140,10 +142,11 @@ def index(
     """Index folders of photos. Run it again whenever you like: only what changed costs time."""
     if watch and prune:
         raise typer.BadParameter("--watch and --prune exclude each other: prune first, then watch.")
-    from indexer.library import Library
-    from indexer.pending_model import model_when_needed
-    from indexer.pipeline import index_folders
-    from ui._cli_progress import progress_view
+    with _importing():
+        from indexer.library import Library
+        from indexer.pending_model import model_when_needed
+        from indexer.pipeline import index_folders
+        from ui._cli_progress import progress_view
 
     with _stopped_by_sigterm() as stop, Library.create(library) as opened, progress_view() as view:
         _limit_match_cache(opened, match_cache_mb)
@@ -205,8 +208,9 @@ def search(
     paths: Annotated[bool, typer.Option("--paths", help="Print one path a line, for piping.")] = False,
 ) -> None:
     """Find photos by what they show, best match first."""
-    from indexer.library import Filters, Library
-    from search.query import SearchQuery
+    with _importing():
+        from indexer.library import Filters, Library
+        from search.query import SearchQuery
 
     if text is None and like is None:
         raise typer.BadParameter("Say in TEXT what to look for, or give --like a picture.")
@@ -229,10 +233,11 @@ def search(
         rerank=rerank,
     )
     with Library.open(library) as opened:
-        from indexer.model import load_model
-        from search.decoding import Decoding
-        from search.document import search_document
-        from search.engine import SearchEngine
+        with _importing():
+            from indexer.model import load_model
+            from search.decoding import Decoding
+            from search.document import search_document
+            from search.engine import SearchEngine
 
         loaded = load_model(_model_name(opened) or "compact", device)
         with contextlib.closing(Decoding(processes=1)) as decoding:
@@ -332,7 +337,8 @@ def serve(
 @app.command()
 def status(library: LibraryOption) -> None:
     """Say what the library holds."""
-    from indexer.library import Library
+    with _importing():
+        from indexer.library import Library
 
     with Library.open(library) as opened:
         report.print_status(opened.status())
@@ -341,7 +347,8 @@ def status(library: LibraryOption) -> None:
 @app.command()
 def failures(library: LibraryOption) -> None:
     """List the files that could not be indexed, and why. Each is tried again when it changes."""
-    from indexer.library import Library
+    with _importing():
+        from indexer.library import Library
 
     with Library.open(library) as opened:
         failed = opened.failures()
@@ -436,6 +443,20 @@ def _stopped_by_sigterm() -> Iterator[threading.Event]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Import without the garbage collector, and keep from it what was imported: all that stays until the end.
+
+    Looking through it again and again takes a quarter of the time of a command that has nothing to do.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _open_picture(path: Path) -> "Image":

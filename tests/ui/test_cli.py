@@ -1,6 +1,8 @@
 """The real command, as a process, over a small library."""
 
 import contextlib
+import gc
+import importlib
 import json
 import os
 import pty
@@ -21,6 +23,7 @@ from indexer.library import Library
 from scripts.sample_library import write_samples
 from tests.browser.pictures import TRIP, write_taken
 from tests.command import COMMAND, ROOT, environment, photoseek, photoseek_here
+from ui.cli import _importing
 
 JPEGS = ("china.jpg", "flower.jpg", "hubble_deep_field.jpg", "rocket.jpg")
 
@@ -467,3 +470,12 @@ def wait_for_photos(library: Path) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError("no photo was indexed in four minutes")
+
+
+def test_the_garbage_collector_goes_on_when_all_is_imported() -> None:
+    try:
+        with pytest.raises(ModuleNotFoundError), _importing():
+            importlib.import_module("indexer.nothing")
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
