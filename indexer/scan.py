@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import marshal
-import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -116,10 +115,11 @@ def _list(folder: Path, inside: str, files: list[tuple[str, int, int]]) -> tuple
     prefix = f"{inside}/" if inside else ""
     folders, leading_out = [], 0
     with _entries(_below(folder, inside)) as entries:
-        for entry in sorted(entries, key=operator.attrgetter("name")):
-            name = entry.name
+        named = {entry.name: entry for entry in entries}
+        for name in sorted(named):
             if name.startswith("."):
                 continue
+            entry = named[name]
             linked = not entry.is_file(follow_symlinks=False)
             if linked and entry.is_dir(follow_symlinks=False):
                 folders.append(prefix + name)
