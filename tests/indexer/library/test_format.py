@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import pytest
 
-from indexer.library import Library, NewContent
+from indexer.library import LastRun, Library, NewContent, UnchangedFolder
 from indexer.tokens import QuantisedTokens
 from tests.indexer.library.pictures import FACTS, MODEL, embeddings_of, file
 
@@ -32,6 +32,8 @@ def directory(tmp_path: Path, photos: Path) -> Path:
             [NewContent(name, FACTS, None, embeddings_of(name), tokens, b"RIFF") for name in ("aa", "bb")],
         )
         writer.refresh_vectors()
+        unchanged = {str(photos): UnchangedFolder(scan="0a", indexed=2, failed=0, present=2)}
+        writer.keep_last_run(LastRun(writer.version(), MODEL, unchanged))
     return tmp_path / "library"
 
 
@@ -109,3 +111,17 @@ def test_cache_files_read_as_described(directory: Path) -> None:
     assert struct.unpack("<II", data[:8]) == (3, 4)
     assert np.frombuffer(data[8:24], "<f4").tolist() == [1, 2, 0, 0.5]
     assert np.frombuffer(data[24:-8], "i1").tolist() == list(range(12))
+
+
+def test_unchanged_folders_read_as_described(directory: Path, photos: Path) -> None:
+    data = (directory / "folders.unchanged").read_bytes()
+    checksum, magic = struct.unpack("<I4s", data[-8:])
+    assert (checksum, magic) == (zlib.crc32(data[:-8]), b"PSk1")
+    with closing(sqlite3.connect(directory / "catalog.sqlite")) as connection:
+        (catalog,) = connection.execute("SELECT library, revision FROM catalog_state").fetchall()
+    assert json.loads(data[:-8].decode("ascii")) == {
+        "version": 1,
+        "catalog": list(catalog),
+        "complete": {"name": MODEL.name, "revision": MODEL.revision, "digest": MODEL.digest},
+        "folders": {str(photos): {"scan": "0a", "indexed": 2, "failed": 0, "present": 2}},
+    }
