@@ -168,7 +168,7 @@ def _loaded(model: "Model | PendingModel", devices: Sequence[str] | None, tasks:
 def default_workers(device: str) -> int:
     """Decoder processes: half the cores beside a model on the CPU, all but one beside a GPU; never none.
 
-    A JPEG of 12 megapixels takes a core about as long to read (25 ms) as the compact model takes to encode it (20 ms),
+    A JPEG of 12 megapixels takes a core nearly as long to read (16 ms) as the compact model takes to encode it (21 ms),
     so half of the cores each keeps both busy.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
