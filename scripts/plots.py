@@ -22,7 +22,7 @@ def lines(path: Path, x: str, y: str, series: Mapping[str, Sequence[tuple[float,
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name)
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    _save(figure, path)
 
 
 def bars(path: Path, y: str, groups: Mapping[str, Mapping[str, float]]) -> None:
@@ -38,7 +38,7 @@ def bars(path: Path, y: str, groups: Mapping[str, Mapping[str, float]]) -> None:
     axes.set(ylabel=y, xticks=range(len(groups)), xticklabels=list(groups))
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=7)
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    _save(figure, path)
 
 
 def scatter(path: Path, x: Sequence[str], y: str, series: Mapping[str, Sequence[tuple[float, ...]]]) -> None:
@@ -55,4 +55,9 @@ def scatter(path: Path, x: Sequence[str], y: str, series: Mapping[str, Sequence[
         axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set(ylabel=y)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
