@@ -16,6 +16,7 @@ from indexer.library import Filters, IndexedFile, Library, NewContent
 from indexer.library._blocks import BLOCK_BYTES
 from indexer.library._compressed import AIM, CompressedIndex
 from indexer.library._vectors import VectorIndex
+from indexer.library._vectors_file import Origin, saved_at
 from tests.indexer.library.pictures import FACTS, MODEL, brute_force, unit
 
 PHOTOS = Path("/nowhere/photos")
@@ -515,6 +516,15 @@ def test_a_file_of_a_restored_catalog_is_not_trusted_for_its_revision(
         query = unit(embeddings[COUNT + 1, 5].astype(np.float32))
         assert restored.nearest(query, 1)[0].similarity == pytest.approx(1, abs=1e-3)
         assert restored.considered() == COUNT + 1
+
+
+def test_a_change_that_concerns_no_vector_is_compared_with_the_index_once(large: Library) -> None:
+    with large.writer() as writer:
+        writer.commit([IndexedFile(writer.add_folder(PHOTOS), "broken.jpg", 0, 0, None, "not a picture")], [])
+        writer.refresh_vectors()
+        library, revision = writer.version()
+    saved = saved_at(large.directory / "vectors.faiss", Origin(library, MODEL))
+    assert saved == (revision, COUNT, True)
 
 
 def test_verify_compares_the_codes_themselves(large: Library, embeddings: NDArray[np.float16]) -> None:
