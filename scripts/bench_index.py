@@ -170,8 +170,9 @@ def _second_half_per_s(library: Path) -> float | None:
         rows = connection.execute("SELECT recorded_at FROM photo ORDER BY recorded_at").fetchall()
     moments = [datetime.datetime.fromisoformat(row[0]) for row in rows]
     half, end = moments[len(moments) // 2], moments[-1]
-    later = sum(moment > half for moment in moments)
-    return later / (end - half).total_seconds() if later else None
+    seconds = (end - half).total_seconds()
+    # Photos of one commit are recorded within a millisecond.
+    return sum(moment > half for moment in moments) / seconds if seconds > 0.1 else None
 
 
 def make_photos(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
