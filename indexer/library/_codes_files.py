@@ -1,6 +1,5 @@
 """Files of codes in a library's directory: that of the compressed index, and what a killed process left."""
 
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +17,13 @@ def is_codes_file(name: str) -> bool:
     return fnmatchcase(name, _PATTERN)
 
 
-def codes_files(directory: Path) -> Iterator[Path]:
-    """Those there are."""
-    return directory.glob(_PATTERN)
+def codes_bytes(directory: Path) -> int:
+    """What those there are take on the disk."""
+    return sum(codes.stat().st_blocks * 512 for codes in directory.glob(_PATTERN))
+
+
+def discard_codes(directory: Path, but: Path | None = None) -> None:
+    """Delete those there are, ``but`` one. Raises OSError."""
+    for other in directory.glob(_PATTERN):
+        if other != but:
+            other.unlink(missing_ok=True)

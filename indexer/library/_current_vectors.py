@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from indexer.errors import LibraryError
 from indexer.library import _catalog as catalog
+from indexer.library._codes_files import codes_bytes
 from indexer.library._compressed import (
     COMPRESSED_KIND,
     RAM_BYTES,
@@ -28,7 +29,6 @@ from indexer.library._vectors_file import (
     PictureIndex,
     VectorsDamaged,
     VectorsUnusable,
-    codes_bytes,
     describe_vectors,
     load_vectors,
     save_vectors,
@@ -135,7 +135,7 @@ class CurrentVectors:
     def disk_bytes(self) -> int:
         """What the files take."""
         state = self._file_state()
-        return self.exact.disk_bytes + codes_bytes(self._path) + (0 if state is None else state[1])
+        return self.exact.disk_bytes + codes_bytes(self._path.parent) + (0 if state is None else state[1])
 
     def forget(self) -> None:
         """Take nothing in memory for granted: start from the file or the catalog again."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from indexer.embedding import EMBEDDING_SIZE, QUERY_TOKENS, ModelIdentity
 from indexer.library._blocks import Blocks
 from indexer.library._codes import Code, Subspace
-from indexer.library._codes_files import codes_files, is_codes_file
+from indexer.library._codes_files import discard_codes, is_codes_file
 from indexer.library._compressed import CompressedIndex, Widths
 from indexer.library._means import MEAN_DIMENSIONS, PARTS, Means
 from indexer.library._recall import KEPT, Probes
@@ -73,19 +73,7 @@ def save_vectors(path: Path, index: PictureIndex, origin: Origin, fingerprint: l
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    discard_codes(path, but=codes)
-
-
-def codes_bytes(path: Path) -> int:
-    """What the files of codes beside vectors.faiss take on the disk."""
-    return sum(codes.stat().st_blocks * 512 for codes in codes_files(path.parent))
-
-
-def discard_codes(path: Path, but: Path | None = None) -> None:
-    """Delete the files of codes beside vectors.faiss, of this one or older ones, ``but`` one. Raises OSError."""
-    for other in codes_files(path.parent):
-        if other != but:
-            other.unlink(missing_ok=True)
+    discard_codes(path.parent, but=codes)
 
 
 def load_vectors(path: Path, origin: Origin) -> tuple[PictureIndex, list[int] | None]:

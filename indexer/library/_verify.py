@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 from indexer.library import _catalog as catalog
 from indexer.library import _sqlite as sqlite
 from indexer.library._caches import Caches, FileCache, discard, read_whole, unpack_tokens
+from indexer.library._codes_files import discard_codes
 from indexer.library._current_vectors import CurrentVectors, difference
 from indexer.library._exact_vectors import ExactVectors
 from indexer.library._filters import PRESENT
 from indexer.library._last_run import FILE_NAME
 from indexer.library._records import VerifyReport
 from indexer.library._tables import Content, Embedding, ModelRow, Photo
-from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, discard_codes, load_vectors
+from indexer.library._vectors_file import Origin, PictureIndex, VectorsUnusable, load_vectors
 
 _CHUNK = 1000
 
@@ -126,7 +127,7 @@ def _damaged_exact(pictures: _Pictures, exact: ExactVectors) -> int:
 def _rebuild_vectors(engine: Engine, path: Path, vectors: CurrentVectors) -> None:
     # From the catalog alone: neither the file nor what is in memory is to be trusted.
     discard(path)
-    discard_codes(path)
+    discard_codes(path.parent)
     vectors.exact.discard()
     vectors.forget()
     with Session(engine) as session:
