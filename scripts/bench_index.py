@@ -40,6 +40,7 @@ from indexer.library import IndexedFile, Library, NewContent
 from indexer.model import Model, load_model, quantised
 from indexer.pending_model import PendingModel, model_when_needed
 from indexer.photos import read_photo, squash
+from indexer.photos._decode import LEAST_THUMBNAIL_SIDE, thumbnail_size
 from indexer.pipeline import default_workers, index_folders
 from scripts import plots
 from scripts.sample_library import write_samples
@@ -227,10 +228,11 @@ def naive_per_s(model: Model, photos: Sequence[Path], database: Path) -> float:
 
 
 def decoding_ms(data: bytes, side: int) -> dict[str, float]:
-    """Processor time, in milliseconds, of each way from the bytes of a JPEG, 4 by 3, to RGB pixels, and as many of them
-    as its thumbnail and the model's square take.
+    """Processor time, in milliseconds, of each way from a JPEG's bytes to RGB pixels, and as many of them as its
+    thumbnail and the model's square take.
     """
-    width, height = max(side, 480), max(side, 360)
+    small = thumbnail_size(*pillow(data, None).size, LEAST_THUMBNAIL_SIDE)
+    width, height = max(side, small[0]), max(side, small[1])
     ways: dict[str, Callable[[], object]] = {
         "Pillow": lambda: np.asarray(pillow(data, None)),
         "Pillow, draft": lambda: np.asarray(pillow(data, (width, height))),
